@@ -1,0 +1,222 @@
+//! Commitments, proofs and the bodies of proofs of all six kinds.
+//!
+//! A node first sends a signed [`Commit`], whose commitment hides its output behind a secret
+//! nonce. Only against a closed set that holds its own commitment does it send the [`Proof`],
+//! which opens the commitment. See THREATS 9 in the design: a node id is no secret salt.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bounded::{Blob, List, Text};
+use crate::codec::{self, DecodeError, EncodeError};
+use crate::envelope::{Envelope, Signable, Verified};
+use crate::ids::{
+    BlobId, Commitment, NodeId, OutputRoot, ProofId, Round, SecretNonce, TaskId, UnixMs,
+    tagged_hash,
+};
+use crate::limits;
+use crate::task::TaskKind;
+
+impl Commitment {
+    /// `blake3(domain || task || node || secret nonce || output root)`.
+    #[must_use]
+    pub fn new(task: &TaskId, node: &NodeId, nonce: &SecretNonce, output: &OutputRoot) -> Self {
+        let parts: [&[u8]; 4] = [&task.0, &node.0, &nonce.0, &output.0];
+        Self(tagged_hash("openledger commitment v1", &parts))
+    }
+}
+
+/// A node's promise of an output for a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commit {
+    /// The task.
+    pub task: TaskId,
+    /// The wave of leases that this answers.
+    pub wave: u8,
+    /// Hides the output.
+    pub commitment: Commitment,
+}
+
+impl Signable for Commit {
+    const DOMAIN: &'static str = "commit";
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = 256;
+}
+
+/// The kind-specific part of a proof; opaque to what carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofBody {
+    /// Kind of work.
+    pub kind: TaskKind,
+    /// Version of the encoding of `bytes`.
+    pub version: u16,
+    /// Canonical bytes of the kind's output.
+    pub bytes: Blob<{ limits::PROOF_BODY_MAX }>,
+}
+
+impl ProofBody {
+    /// Encodes a kind's output as a body.
+    pub fn of<T: Serialize>(kind: TaskKind, output: &T) -> Result<Self, EncodeError> {
+        let bytes = Blob::new(codec::encode(output)?)
+            .map_err(|e| EncodeError::Unencodable { what: "ProofBody", reason: e.to_string() })?;
+        Ok(Self { kind, version: 1, bytes })
+    }
+
+    /// Decodes the kind's output.
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        codec::decode(&self.bytes, limits::PROOF_BODY_MAX)
+    }
+
+    /// What the commitment binds: kind, version and bytes.
+    #[must_use]
+    pub fn output_root(&self) -> OutputRoot {
+        let parts: [&[u8]; 3] = [&[self.kind.code()], &self.version.to_be_bytes(), &self.bytes];
+        OutputRoot(tagged_hash("openledger output v1", &parts))
+    }
+}
+
+/// A signed work proof: what a node claims to have done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// The task.
+    pub task: TaskId,
+    /// The node, again inside the signed bytes.
+    pub node: NodeId,
+    /// The wave of leases that this answers.
+    pub wave: u8,
+    /// The round in which the lease was drawn.
+    pub round: Round,
+    /// The node's running number of proofs.
+    pub seq: u64,
+    /// What went in: the page's id, the prompt's; zero for a fetch.
+    pub input: BlobId,
+    /// What came out, as committed.
+    pub output: OutputRoot,
+    /// The commitment that this opens.
+    pub commitment: Commitment,
+    /// The secret that opens it.
+    pub nonce: SecretNonce,
+    /// The output.
+    pub body: ProofBody,
+}
+
+impl Signable for Proof {
+    const DOMAIN: &'static str = "proof";
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = limits::PROOF_BODY_MAX + 1_024;
+}
+
+impl Proof {
+    /// Whether nonce and body open the commitment.
+    #[must_use]
+    pub fn opens(&self) -> bool {
+        self.output == self.body.output_root()
+            && self.commitment
+                == Commitment::new(&self.task, &self.node, &self.nonce, &self.output)
+    }
+}
+
+/// The id of a proof in an envelope: BLAKE3 of the signed bytes.
+#[must_use]
+pub fn proof_id(envelope: &Envelope) -> ProofId {
+    ProofId(envelope.id())
+}
+
+impl Verified<Proof> {
+    /// The id of the proof.
+    #[must_use]
+    pub fn proof_id(&self) -> ProofId {
+        ProofId(self.id)
+    }
+}
+
+/// What a node says it fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchOutput {
+    /// URL after redirects.
+    pub final_url: Text<{ limits::URL_MAX }>,
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type`, cut to the limit; empty if absent.
+    pub content_type: Text<{ limits::NAME_MAX }>,
+    /// The page's bytes, content-decoded.
+    pub page: BlobId,
+    /// Their length.
+    pub page_bytes: u64,
+    /// When the answer was complete.
+    pub fetched_at: UnixMs,
+    /// Opt-out signals that the answer carried, as bits (README of `compute/fetch`).
+    pub signals: u32,
+    /// The WARC record kept by the node.
+    pub warc: BlobId,
+    /// Fingerprint of the extracted text, as `openledger-refine` encodes it: replicas are compared
+    /// by it, not by their bytes.
+    pub fingerprint: Blob<{ 36 * 1024 }>,
+}
+
+/// What refining a page gave. Holds nothing that differs between machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum RefineOutput {
+    /// A document.
+    Document {
+        /// Its canonical bytes.
+        document: BlobId,
+        /// Their length.
+        document_bytes: u64,
+        /// Near-duplicate band keys.
+        bands: List<u64, 32>,
+    },
+    /// The page was filtered out.
+    Rejected {
+        /// Reason code of the profile.
+        reason: Text<64>,
+    },
+}
+
+/// What a model answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferOutput {
+    /// The produced token ids, little-endian u32.
+    pub tokens: BlobId,
+    /// How many.
+    pub tokens_count: u32,
+    /// Commitment to the activations' fingerprint.
+    pub fingerprint: BlobId,
+    /// Backend class that ran.
+    pub backend: Text<32>,
+}
+
+/// What a person answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidateOutput {
+    /// Index of the choice.
+    pub choice: u16,
+    /// Why, if they said.
+    pub note: Text<{ limits::NOTE_MAX }>,
+}
+
+/// What training produced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainOutput {
+    /// The adapter, or the state after the stretch.
+    pub adapter: BlobId,
+    /// The training log.
+    pub log: BlobId,
+    /// Steps done.
+    pub steps: u64,
+}
+
+/// The chunks that a challenge asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeOutput {
+    /// BLAKE3 over the challenged chunks in order, keyed with the challenge.
+    pub answer: [u8; 32],
+}

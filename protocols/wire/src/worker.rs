@@ -1,0 +1,115 @@
+//! What the node and its worker processes say to each other over a socket pair.
+//!
+//! Frames are `length (u32 BE) || canonical CBOR`. A worker handles hostile input and may die; the
+//! node treats its answers as it would a stranger's: bounded, then checked.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::bounded::{Blob, List, Text};
+use crate::limits;
+use crate::proof::RefineOutput;
+
+/// How a fetch worker shall behave; sent once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchSetup {
+    /// Named in the User-Agent: coordinator and abuse contact.
+    pub coordinator: Text<{ limits::NAME_MAX }>,
+    /// Abuse contact of the campaign.
+    pub contact: Text<{ limits::NAME_MAX }>,
+    /// Private hosts that the network profile opens.
+    pub private_hosts: BTreeMap<String, List<SocketAddr, 4>>,
+    /// Host patterns that the owner allows; empty allows all.
+    pub allow: List<Text<{ limits::NAME_MAX }>, 256>,
+    /// Host patterns that the owner forbids.
+    pub deny: List<Text<{ limits::NAME_MAX }>, 256>,
+    /// Source address of connections.
+    pub bind: Option<IpAddr>,
+}
+
+/// What the node asks of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum WorkerRequest {
+    /// Set a fetch worker up.
+    Setup(FetchSetup),
+    /// Fetch a page and fingerprint its text.
+    Fetch {
+        /// Correlates the answer.
+        id: u64,
+        /// What.
+        url: Text<{ limits::URL_MAX }>,
+    },
+    /// Refine a page.
+    Refine {
+        /// Correlates the answer.
+        id: u64,
+        /// URL after redirects.
+        url: Text<{ limits::URL_MAX }>,
+        /// HTTP status.
+        status: u16,
+        /// `Content-Type`, empty if absent.
+        content_type: Text<{ limits::NAME_MAX }>,
+        /// The page's bytes.
+        page: Blob<{ limits::PAGE_MAX }>,
+    },
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum WorkerResponse {
+    /// Ready for work.
+    Ready,
+    /// A page.
+    Fetched {
+        /// Of which request.
+        id: u64,
+        /// The page.
+        page: Box<FetchedPage>,
+    },
+    /// A document or why there is none.
+    Refined {
+        /// Of which request.
+        id: u64,
+        /// For the proof.
+        output: RefineOutput,
+        /// The document's canonical bytes; empty if there is none.
+        document: Blob<{ limits::DOCUMENT_MAX }>,
+    },
+    /// It did not work.
+    Failed {
+        /// Of which request.
+        id: u64,
+        /// Stable code.
+        code: Text<64>,
+        /// What was wrong and what to do.
+        message: Text<{ limits::NOTE_MAX }>,
+        /// Whether trying again later may help.
+        retryable: bool,
+    },
+}
+
+/// A page as a fetch worker hands it over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchedPage {
+    /// URL after redirects.
+    pub final_url: Text<{ limits::URL_MAX }>,
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type`, empty if absent.
+    pub content_type: Text<{ limits::NAME_MAX }>,
+    /// Selected response headers.
+    pub headers: List<(Text<64>, Text<{ limits::NOTE_MAX }>), 64>,
+    /// Opt-out signals as bits.
+    pub signals: u32,
+    /// Address that answered.
+    pub address: Text<64>,
+    /// The page's bytes, content-decoded.
+    pub body: Blob<{ limits::PAGE_MAX }>,
+    /// Fingerprint of the extracted text.
+    pub fingerprint: Blob<{ 36 * 1024 }>,
+}
