@@ -32,8 +32,8 @@ impl fmt::Display for Points {
 
 /// An amount of OPEN in units of 10^-18.
 ///
-/// On the wire 16 big-endian bytes, because CBOR integers end at 64 bits; in JSON a decimal
-/// string, because JSON numbers end at 53.
+/// On the wire 16 big-endian bytes, because CBOR integers end at 64 bits; in JSON and
+/// TOML a string of whole OPEN (`"1.5"`), because their numbers end at 53 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Open(pub u128);
 
@@ -93,7 +93,7 @@ impl FromStr for Open {
 impl Serialize for Open {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         if s.is_human_readable() {
-            s.serialize_str(&self.0.to_string())
+            s.collect_str(self)
         } else {
             s.serialize_bytes(&self.0.to_be_bytes())
         }
@@ -120,6 +120,8 @@ mod tests {
         {
             assert_eq!(Open(units).to_string(), text);
             assert_eq!(text.parse::<Open>().unwrap(), Open(units));
+            let json = serde_json::to_string(&Open(units)).unwrap();
+            assert_eq!(serde_json::from_str::<Open>(&json).unwrap(), Open(units));
         }
         for bad in ["", ".5", "1.0000000000000000001", "-1", "1e3", "9".repeat(40).as_str()] {
             assert!(bad.parse::<Open>().is_err(), "{bad}");

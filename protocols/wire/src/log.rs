@@ -230,6 +230,8 @@ pub struct CommitSet {
     pub commits: List<(NodeId, Commitment), { limits::REPLICAS_MAX }>,
     /// Who held a lease and sent nothing, by node.
     pub absent: List<NodeId, { limits::REPLICAS_MAX }>,
+    /// Who gave the lease back in time, which costs nothing, by node.
+    pub declined: List<NodeId, { limits::REPLICAS_MAX }>,
 }
 
 /// Sets that were closed together.

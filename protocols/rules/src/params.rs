@@ -1,0 +1,173 @@
+//! Rule sets: the released, frozen parameters of the swarm, and what a network starts from.
+//!
+//! A rule set is named and hashed; every epoch names the hash. How the figures hang together: a
+//! cheat gains at most the pending points of `vest_accepted` tasks before a check at the floor
+//! rate `a` finds it with 99 % probability, because `vest_accepted >= ln 0.01 / ln(1 - a)`, and a
+//! find forfeits all of them. The devnet's set is shorter in every time and count, and says so in
+//! its name.
+
+use openledger_wire::eip712::Domain;
+use openledger_wire::profile::{BeaconSource, Profile};
+use openledger_wire::task::TaskKind;
+use openledger_wire::{
+    EncodeError, NetworkId, NodeId, Open, Points, RuleSetId, Text, UnixMs, encode, tagged_hash,
+};
+use serde::{Deserialize, Serialize};
+
+/// Parameters of a rule set. Times in milliseconds, shares in thousandths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSet {
+    /// Its name.
+    pub name: Text<128>,
+    /// Length of a round.
+    pub round_ms: u64,
+    /// Length of an epoch.
+    pub epoch_ms: u64,
+    /// A lease must be answered by a commitment within this time.
+    pub lease_ms: u64,
+    /// A commitment must be opened within this time after its set was closed.
+    pub reveal_ms: u64,
+    /// Leases that a node may hold at once.
+    pub leases_per_node: u32,
+    /// Commitments that a task may collect over all waves.
+    pub replicas_max: u8,
+    /// Nobody is checked more rarely than this.
+    pub check_floor_permille: u32,
+    /// Valid results in a row before checks get rarer; doubles with each catch.
+    pub trust_required: u32,
+    /// Points vest this many epochs after the one in which they were awarded...
+    pub vest_epochs: u64,
+    /// ...and after this many later accepted tasks of the account.
+    pub vest_accepted: u64,
+    /// Receipts count at the latest this many epochs later.
+    pub count_by_epochs: u64,
+    /// OPEN given away per epoch.
+    pub epoch_budget: Open,
+    /// Points of an accepted `fetch` of value 1000.
+    pub points_fetch: Points,
+    /// Points of an accepted `refine` of value 1000.
+    pub points_refine: Points,
+    /// Points of an accepted audit of value 1000.
+    pub points_audit: Points,
+    /// Weight of a node that just joined, in thousandths.
+    pub weight_start_milli: u32,
+    /// Weight that an accepted task adds.
+    pub weight_step_milli: u32,
+    /// Weight never rises above this.
+    pub weight_max_milli: u32,
+    /// Below this weight a node is asked nothing until it says hello again.
+    pub weight_min_milli: u32,
+    /// Accepted tasks after which a node counts as vetted.
+    pub vetting_accepted: u64,
+    /// A payout address may be changed without the former one's signature after this time.
+    pub rebind_ms: u64,
+    /// Finished tasks stay in memory for this many epochs: the dispute time.
+    pub keep_epochs: u64,
+    /// Processing profile of refine tasks made from accepted pages.
+    pub refine_profile: [u8; 32],
+}
+
+impl RuleSet {
+    /// The first rule set for real networks.
+    #[must_use]
+    pub fn main_v1(refine_profile: [u8; 32]) -> Self {
+        Self {
+            name: Text::clipped("main-1"),
+            round_ms: 300_000,
+            epoch_ms: 86_400_000,
+            lease_ms: 240_000,
+            reveal_ms: 600_000,
+            leases_per_node: 64,
+            replicas_max: 5,
+            check_floor_permille: 50,
+            trust_required: 10,
+            vest_epochs: 7,
+            vest_accepted: 90,
+            count_by_epochs: 1,
+            epoch_budget: Open(100_000 * Open::ONE.0),
+            points_fetch: Points(100),
+            points_refine: Points(40),
+            points_audit: Points(40),
+            weight_start_milli: 1_000,
+            weight_step_milli: 10,
+            weight_max_milli: 8_000,
+            weight_min_milli: 60,
+            vetting_accepted: 100,
+            rebind_ms: 7 * 86_400_000,
+            keep_epochs: 2,
+            refine_profile,
+        }
+    }
+
+    /// The devnet's: everything that takes days there takes seconds here.
+    #[must_use]
+    pub fn devnet_v1(refine_profile: [u8; 32]) -> Self {
+        Self {
+            name: Text::clipped("devnet-1"),
+            round_ms: 5_000,
+            epoch_ms: 60_000,
+            lease_ms: 20_000,
+            reveal_ms: 20_000,
+            leases_per_node: 24,
+            vest_epochs: 1,
+            vest_accepted: 5,
+            epoch_budget: Open(1_000 * Open::ONE.0),
+            rebind_ms: 60_000,
+            keep_epochs: 4,
+            ..Self::main_v1(refine_profile)
+        }
+    }
+
+    /// The hash that epochs name.
+    pub fn id(&self) -> Result<RuleSetId, EncodeError> {
+        Ok(RuleSetId(tagged_hash("openledger rule set v1", &[&encode(self)?])))
+    }
+
+    /// Points of an accepted task of a kind, by its value in thousandths.
+    #[must_use]
+    pub fn points(&self, kind: TaskKind, audit: bool, value_permille: u32) -> Points {
+        let base = match kind {
+            _ if audit => self.points_audit,
+            TaskKind::Fetch => self.points_fetch,
+            TaskKind::Refine => self.points_refine,
+            _ => Points::ZERO,
+        };
+        Points(base.0.saturating_mul(u64::from(value_permille)) / 1_000)
+    }
+}
+
+/// What a network starts from: the part of its profile that the rules need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// The network.
+    pub network: NetworkId,
+    /// The rule set.
+    pub rules: RuleSet,
+    /// Start of round 0 and epoch 1.
+    pub genesis: UnixMs,
+    /// Nodes that count as vetted from the start.
+    pub founding: Vec<NodeId>,
+    /// Where public randomness comes from.
+    pub beacon: BeaconSource,
+    /// The settlement chain.
+    pub chain_id: u64,
+    /// EIP-712 domain of what contracts may judge.
+    pub domain: Domain,
+}
+
+impl Setup {
+    /// From a profile and the rule set that it names.
+    #[must_use]
+    pub fn of(profile: &Profile, rules: RuleSet) -> Self {
+        Self {
+            network: profile.network(),
+            rules,
+            genesis: profile.genesis,
+            founding: profile.founding.to_vec(),
+            beacon: profile.beacon.clone(),
+            chain_id: profile.chain.chain_id,
+            domain: profile.domain(),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! From proofs to verdicts.
+//!
+//! Fetch: replicas agree by fingerprint; a disagreement brings in more replicas of other cohorts,
+//! and then at least three must agree and be the majority. Refine: fixed input, so outputs must
+//! be equal byte for byte. Two that agree suffice only where nobody disagrees, because among
+//! three, two colluders would be a majority too often (2-of-3 is weaker than 2-of-2).
+
+use openledger_wire::log::{ReasonCode, Role, Verdict, VerdictRow};
+use openledger_wire::proof::{FetchOutput, RefineOutput};
+use openledger_wire::task::{FetchTask, RefineTask, TaskKind};
+use openledger_wire::{Epoch, Points, ProofId, TaskId, UnixMs, decode, limits};
+
+use super::{Judge, ProofRecord, State, TaskRecord};
+
+/// What is known about a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// More nodes must do it.
+    Escalate(u8),
+    /// Done.
+    Final {
+        /// One row per receipted proof, sorted by proof id.
+        rows: Vec<VerdictRow>,
+        /// The proof whose content stands for the task.
+        winner: Option<ProofId>,
+    },
+}
+
+/// Agreeing proofs, as indices; a proof joins the first group with a member that it agrees with.
+fn clusters(proofs: &[(ProofId, &ProofRecord)], same: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for at in 0..proofs.len() {
+        match groups.iter_mut().find(|group| group.iter().any(|other| same(*other, at))) {
+            Some(group) => group.push(at),
+            None => groups.push(vec![at]),
+        }
+    }
+    groups
+}
+
+impl State {
+    /// What the rules say about a task at `at`; `None` while proofs may still come.
+    #[must_use]
+    pub fn judgement(&self, task: &TaskRecord, at: UnixMs, judge: &dyn Judge) -> Option<Judgement> {
+        if task.done.is_some() || task.waves.is_empty() || !task.all_closed() {
+            return None;
+        }
+        if task.spec.kind == TaskKind::Refine && task.checked.is_none() && !task.exhausted {
+            return None;
+        }
+        let commits = task.commits().count();
+        let deadline = task.closed_at()?.plus_ms(self.setup.rules.reveal_ms);
+        if task.proofs.len() < commits && at < deadline {
+            return None;
+        }
+        let proofs: Vec<(ProofId, &ProofRecord)> =
+            task.proofs.values().filter_map(|id| Some((*id, self.proofs.get(id)?))).collect();
+        Some(self.judge_proofs(task, &proofs, judge))
+    }
+
+    fn judge_proofs(
+        &self,
+        task: &TaskRecord,
+        proofs: &[(ProofId, &ProofRecord)],
+        judge: &dyn Judge,
+    ) -> Judgement {
+        let faults: Vec<Option<ReasonCode>> =
+            proofs.iter().map(|(_, record)| self.fault(task, record)).collect();
+        let sound: Vec<(ProofId, &ProofRecord)> = proofs
+            .iter()
+            .zip(&faults)
+            .filter(|(_, fault)| fault.is_none())
+            .map(|(proof, _)| *proof)
+            .collect();
+        let groups = clusters(&sound, |a, b| match (sound.get(a), sound.get(b)) {
+            (Some((_, a)), Some((_, b))) => agree(task.spec.kind, a, b, judge),
+            _ => false,
+        });
+        // The largest group; among equals the one that came first, so order decides nothing twice.
+        let best = groups.iter().rev().max_by_key(|group| group.len());
+        let size = best.map_or(0, Vec::len);
+        let unchecked = task.spec.kind == TaskKind::Refine && task.checked == Some(false);
+        let settled = match groups.len() {
+            0 => false,
+            1 => size >= 2 || unchecked,
+            _ => size >= 3 && size.saturating_mul(2) > sound.len(),
+        };
+        if !settled && !task.exhausted {
+            let wanted = if groups.len() <= 1 { 2 } else { usize::from(self.setup.rules.replicas_max) };
+            let missing = wanted.saturating_sub(sound.len());
+            let committed = task.commits().count();
+            let room = usize::from(self.setup.rules.replicas_max).saturating_sub(committed);
+            let want = u8::try_from(missing.min(room)).unwrap_or(0);
+            if want > 0 {
+                return Judgement::Escalate(want);
+            }
+        }
+        let winners: Vec<ProofId> = match best {
+            Some(group) if settled => {
+                group.iter().filter_map(|at| Some(sound.get(*at)?.0)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let groups_count = groups.len();
+        let rows = proofs.iter().zip(&faults).map(|((id, record), fault)| {
+            let (verdict, reason) = match fault {
+                Some(fault) => (Verdict::Rejected, *fault),
+                None if winners.contains(id) => (Verdict::Accepted, accepted_reason(task, record, unchecked)),
+                None if settled => (Verdict::Rejected, rejected_reason(task.spec.kind)),
+                None if groups_count > 1 => (Verdict::Inconclusive, ReasonCode::Volatile),
+                None => (Verdict::Inconclusive, ReasonCode::TooFewReplicas),
+            };
+            self.row(task, *id, record, verdict, reason)
+        });
+        let mut rows: Vec<VerdictRow> = rows.collect();
+        rows.sort();
+        self.keep_to_budget(task, &mut rows);
+        Judgement::Final { rows, winner: winners.iter().min().copied() }
+    }
+
+    fn row(
+        &self,
+        task: &TaskRecord,
+        id: ProofId,
+        record: &ProofRecord,
+        verdict: Verdict,
+        reason: ReasonCode,
+    ) -> VerdictRow {
+        let audit = role_of(task, record) == Role::Auditor;
+        let points = match verdict {
+            Verdict::Accepted => {
+                self.setup.rules.points(task.spec.kind, audit, task.spec.value_permille)
+            }
+            _ => Points::ZERO,
+        };
+        let (task, node) = (record.proof.task, record.proof.node);
+        VerdictRow { proof: id, task, node, verdict, reason, points }
+    }
+
+    /// A campaign gives away no more points than it has.
+    fn keep_to_budget(&self, task: &TaskRecord, rows: &mut [VerdictRow]) {
+        let Some(campaign) = self.campaigns.get(&task.spec.campaign) else { return };
+        let mut left = campaign.campaign.budget.0.saturating_sub(campaign.spent.0);
+        for row in rows.iter_mut().filter(|row| row.verdict == Verdict::Accepted) {
+            match left.checked_sub(row.points.0) {
+                Some(rest) => left = rest,
+                None => {
+                    row.verdict = Verdict::Inconclusive;
+                    row.reason = ReasonCode::BudgetSpent;
+                    row.points = Points::ZERO;
+                }
+            }
+        }
+    }
+
+    /// What is wrong with a proof in itself.
+    fn fault(&self, task: &TaskRecord, record: &ProofRecord) -> Option<ReasonCode> {
+        let proof = &record.proof;
+        let promised = task.commits().find(|(node, wave, _, _)| {
+            *node == proof.node && *wave == proof.wave
+        });
+        let kept = promised.is_some_and(|(_, _, commitment, _)| commitment == proof.commitment);
+        if !kept || !proof.opens() {
+            return Some(ReasonCode::RevealMismatch);
+        }
+        (!well_formed(task, record)).then_some(ReasonCode::MalformedBody)
+    }
+
+    /// Verdicts about proofs that must count in an epoch that ends now and are not judged yet.
+    #[must_use]
+    pub fn overdue(&self, epoch: Epoch) -> Vec<(TaskId, Vec<VerdictRow>)> {
+        let due = |record: &ProofRecord| record.verdict.is_none() && record.count_by <= epoch;
+        let mut rows: std::collections::BTreeMap<TaskId, Vec<VerdictRow>> = Default::default();
+        for (id, record) in self.proofs.iter().filter(|(_, record)| due(record)) {
+            let Some(task) = self.tasks.get(&record.proof.task) else { continue };
+            let row =
+                self.row(task, *id, record, Verdict::Inconclusive, ReasonCode::TooFewReplicas);
+            rows.entry(record.proof.task).or_default().push(row);
+        }
+        rows.into_iter().collect()
+    }
+}
+
+/// The role in which a proof's node was drawn.
+pub(super) fn role_of(task: &TaskRecord, record: &ProofRecord) -> Role {
+    let wave = task.waves.get(usize::from(record.proof.wave));
+    wave.map_or(Role::Replica, |wave| wave.role)
+}
+
+fn accepted_reason(task: &TaskRecord, record: &ProofRecord, unchecked: bool) -> ReasonCode {
+    match task.spec.kind {
+        TaskKind::Fetch => ReasonCode::ReplicasAgree,
+        _ if role_of(task, record) == Role::Auditor => ReasonCode::AuditDone,
+        _ if unchecked => ReasonCode::TrustedUnchecked,
+        _ => ReasonCode::ReexecutionAgrees,
+    }
+}
+
+fn rejected_reason(kind: TaskKind) -> ReasonCode {
+    match kind {
+        TaskKind::Fetch => ReasonCode::MinorityFetch,
+        _ => ReasonCode::ReexecutionDiffers,
+    }
+}
+
+/// Whether the body is of the task's kind, decodes, and speaks about the task's input.
+fn well_formed(task: &TaskRecord, record: &ProofRecord) -> bool {
+    let body = &record.proof.body;
+    if body.kind != task.spec.kind || body.version != 1 {
+        return false;
+    }
+    match body.kind {
+        TaskKind::Fetch => {
+            let asked = decode::<FetchTask>(&task.spec.body, limits::TASK_BODY_MAX);
+            asked.is_ok() && body.read::<FetchOutput>().is_ok()
+        }
+        TaskKind::Refine => {
+            let asked = decode::<RefineTask>(&task.spec.body, limits::TASK_BODY_MAX);
+            let same_input = asked.is_ok_and(|asked| asked.page == record.proof.input);
+            same_input && body.read::<RefineOutput>().is_ok()
+        }
+        _ => true,
+    }
+}
+
+fn agree(kind: TaskKind, a: &ProofRecord, b: &ProofRecord, judge: &dyn Judge) -> bool {
+    if kind != TaskKind::Fetch {
+        return a.proof.output == b.proof.output;
+    }
+    match (a.proof.body.read::<FetchOutput>(), b.proof.body.read::<FetchOutput>()) {
+        (Ok(a), Ok(b)) => {
+            a.status == b.status
+                && a.final_url == b.final_url
+                && judge.fetch_agrees(&a.fingerprint, &b.fingerprint)
+        }
+        _ => false,
+    }
+}

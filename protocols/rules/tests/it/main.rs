@@ -1,0 +1,8 @@
+//! The rules against recorded data, shared vectors and chance.
+
+#[cfg(test)]
+mod beacon;
+#[cfg(test)]
+mod draw;
+#[cfg(test)]
+mod settlement;

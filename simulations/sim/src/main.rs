@@ -1,0 +1,126 @@
+//! `openledger-sim`: runs scenarios by seed and benchmarks by name.
+#![expect(clippy::print_stdout, reason = "a command-line program")]
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use openledger_sim::figures::{Figures, Kind};
+use openledger_sim::scenario::{SCENARIOS, Scenario};
+use openledger_sim::bench;
+
+/// Replays the swarm's rules in simulated worlds, and runs benchmarks.
+#[derive(Parser)]
+#[command(name = "openledger-sim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a scenario, or all.
+    Run {
+        /// The scenario's name; `list` shows them.
+        scenario: Option<String>,
+        /// Run every scenario.
+        #[arg(long, conflicts_with = "scenario")]
+        all: bool,
+        /// Seeds 1 to N of each.
+        #[arg(long, default_value_t = 4)]
+        seeds: u64,
+        /// One JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run one seed of one scenario again.
+    Replay {
+        /// The scenario's name.
+        scenario: String,
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+    },
+    /// Run a benchmark.
+    Bench {
+        /// Its name.
+        name: String,
+        /// Small sizes: ends within 50 seconds. The default.
+        #[arg(long, conflicts_with = "full")]
+        quick: bool,
+        /// Production sizes.
+        #[arg(long)]
+        full: bool,
+        /// One JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List scenarios and benchmarks.
+    List,
+}
+
+fn main() -> Result<std::process::ExitCode> {
+    let figures = match Arguments::parse().command {
+        Command::Run { scenario, all, seeds, json } => {
+            let chosen: Vec<&Scenario> = match (&scenario, all) {
+                (Some(name), _) => vec![find(name)?],
+                (None, true) => SCENARIOS.iter().collect(),
+                (None, false) => anyhow::bail!("run: name a scenario or say --all; `openledger-sim list` shows them"),
+            };
+            (run(&chosen, seeds), json)
+        }
+        Command::Replay { scenario, seed } => {
+            let report = find(&scenario)?.run(seed)?;
+            println!("{report:#?}");
+            return Ok(std::process::ExitCode::SUCCESS);
+        }
+        Command::Bench { name, quick: _, full, json } => (bench::run(&name, full)?, json),
+        Command::List => {
+            for scenario in SCENARIOS {
+                println!("run {:<16} {}", scenario.name, scenario.about);
+            }
+            for name in bench::NAMES {
+                println!("bench {name}");
+            }
+            return Ok(std::process::ExitCode::SUCCESS);
+        }
+    };
+    let (figures, json) = figures;
+    if json {
+        println!("{}", serde_json::to_string(&figures)?);
+    } else {
+        print!("{}", figures.lines());
+    }
+    Ok(if figures.ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE })
+}
+
+fn find(name: &str) -> Result<&'static Scenario> {
+    Scenario::named(name)
+        .with_context(|| format!("find scenario {name:?}: there is none; `openledger-sim list` shows them"))
+}
+
+fn run(scenarios: &[&Scenario], seeds: u64) -> Figures {
+    let mut figures = Figures::new("scenarios");
+    for scenario in scenarios {
+        let mut failed: Vec<String> = Vec::new();
+        let (mut accepted, mut dishonest, mut crashes) = (0, 0, 0);
+        for seed in 1..=seeds {
+            match (scenario.run(seed), scenario.run(seed)) {
+                (Ok(report), Ok(again)) if report.history == again.history => {
+                    accepted += report.accepted;
+                    dishonest += report.dishonest;
+                    crashes += report.crashes;
+                }
+                (Ok(_), Ok(_)) => failed.push(format!("seed {seed}: two runs differ")),
+                (Err(error), _) | (_, Err(error)) => failed.push(format!("seed {seed}: {error:#}")),
+            }
+        }
+        let name = scenario.name;
+        figures.equals(&format!("{name}: failed seeds of {seeds}"), failed.len() as u64, 0u64);
+        figures.show(&format!("{name}: proofs accepted"), accepted, "", Kind::Exact);
+        figures.show(&format!("{name}: dishonest proofs, none accepted"), dishonest, "", Kind::Exact);
+        figures.show(&format!("{name}: coordinator crashes"), crashes, "", Kind::Exact);
+        for failure in failed.iter().take(3) {
+            figures.show(&format!("{name}: {failure}; replay with that seed"), 1, "", Kind::Exact);
+        }
+    }
+    figures
+}

@@ -1,0 +1,185 @@
+//! Named scenarios, and what must hold in each of them whatever the seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, ensure};
+use openledger_rules::{RuleSet, audit};
+use openledger_wire::log::{Line, Verdict};
+use openledger_wire::{NodeId, Open, ProofId, TaskId};
+
+use crate::world::{Conduct, ExactJudge, World, WorldConfig};
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it shows, and which attack it plays.
+    pub about: &'static str,
+    config: fn(u64) -> WorldConfig,
+}
+
+/// All scenarios.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "honest",
+        about: "six honest nodes on a lossy network: everything is accepted and paid",
+        config: |seed| base(seed, Vec::new()),
+    },
+    Scenario {
+        name: "copier",
+        about: "a node reveals what its neighbour revealed (THREATS 9)",
+        config: |seed| base(seed, vec![Conduct::Copier]),
+    },
+    Scenario {
+        name: "fabricator",
+        about: "a node invents pages and documents (THREATS 4)",
+        config: |seed| base(seed, vec![Conduct::Fabricator]),
+    },
+    Scenario {
+        name: "three-cheaters",
+        about: "a copier, a fabricator and one that cheats on a third of its tasks (THREATS 4, 9)",
+        config: |seed| {
+            base(seed, vec![Conduct::Copier, Conduct::Fabricator, Conduct::Sometimes])
+        },
+    },
+    Scenario {
+        name: "silent",
+        about: "a node commits and never reveals (THREATS 10)",
+        config: |seed| base(seed, vec![Conduct::Silent]),
+    },
+    Scenario {
+        name: "crashes",
+        about: "the coordinator dies again and again: nothing acknowledged is lost",
+        config: |seed| WorldConfig {
+            crash_permille: 60,
+            ..base(seed, vec![Conduct::Fabricator, Conduct::Sometimes])
+        },
+    },
+];
+
+fn base(seed: u64, others: Vec<Conduct>) -> WorldConfig {
+    WorldConfig {
+        seed,
+        honest: 6,
+        others,
+        pages: 60,
+        epochs: 3,
+        loss_permille: 20,
+        crash_permille: 0,
+        rules: RuleSet::devnet_v1([0; 32]),
+    }
+}
+
+/// What a run showed.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Hash of everything that happened.
+    pub history: String,
+    /// Accepted proofs.
+    pub accepted: u64,
+    /// Honest proofs that were rejected.
+    pub honest_rejected: u64,
+    /// Dishonest proofs that were judged.
+    pub dishonest: u64,
+    /// Dishonest proofs that were accepted.
+    pub dishonest_accepted: u64,
+    /// Acknowledged proofs without a receipt.
+    pub lost: u64,
+    /// Proofs with more than one verdict.
+    pub doubled: u64,
+    /// Coordinator crashes.
+    pub crashes: u64,
+    /// OPEN earned by honest accounts.
+    pub earned: Open,
+    /// Whether the recomputed root of every epoch equals the logged one.
+    pub audited: bool,
+}
+
+impl Scenario {
+    /// The scenario of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        SCENARIOS.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// Runs one seed and checks what must hold.
+    pub fn run(&self, seed: u64) -> Result<Report> {
+        let mut world = World::new((self.config)(seed))?;
+        world.run()?;
+        let report = examine(&world)?;
+        ensure!(report.honest_rejected == 0, "{} honest proofs were rejected", report.honest_rejected);
+        ensure!(report.dishonest_accepted == 0, "{} dishonest proofs were accepted", report.dishonest_accepted);
+        ensure!(report.lost == 0, "{} acknowledged proofs were lost", report.lost);
+        ensure!(report.doubled == 0, "{} proofs were judged twice", report.doubled);
+        ensure!(report.audited, "the audit came to other roots");
+        ensure!(report.accepted >= 120, "only {} proofs were accepted", report.accepted);
+        ensure!(report.earned > Open::ZERO, "nobody earned anything");
+        Ok(report)
+    }
+}
+
+fn examine(world: &World) -> Result<Report> {
+    let entries = world.entries()?;
+    let mut receipted: BTreeSet<ProofId> = BTreeSet::new();
+    let mut verdicts: BTreeMap<ProofId, Vec<(Verdict, NodeId, TaskId)>> = BTreeMap::new();
+    for entry in &entries {
+        match &entry.line {
+            Line::Receipts(receipts) => receipted.extend(receipts.rows.iter().map(|row| row.proof)),
+            Line::Verdicts(lines) => {
+                for row in &lines.rows {
+                    let about = (row.verdict, row.node, row.task);
+                    verdicts.entry(row.proof).or_default().push(about);
+                }
+            }
+            _ => {}
+        }
+    }
+    let count = |want: &dyn Fn(&ProofId, &Verdict, &NodeId) -> bool| {
+        let hits = verdicts.iter().filter(|(proof, rows)| {
+            rows.iter().any(|(verdict, node, _)| want(proof, verdict, node))
+        });
+        hits.count() as u64
+    };
+    let dishonest = |proof: &ProofId| world.dishonest.contains_key(proof);
+    let state = world.machine().state();
+    check_sums(world)?;
+    let bundles = world.bundles()?;
+    let report = audit(world.setup().clone(), &ExactJudge, &bundles)?;
+    let audited = state.last_close().is_some_and(|close| {
+        report.epochs.last().is_some_and(|epoch| epoch.close.root == close.root)
+    });
+    let earned = state.nodes().filter(|(id, _)| world.is_honest(id)).fold(0u128, |sum, (_, node)| {
+        sum + state.account(&node.member.account).map_or(0, |account| account.cumulative.0)
+    });
+    // What came in the last moments before the end has had no tick to be receipted in.
+    let pending = state.tasks_open() > 0;
+    let lost = world.acknowledged.iter().filter(|proof| !receipted.contains(proof)).count() as u64;
+    Ok(Report {
+        history: world.history(),
+        accepted: count(&|_, verdict, _| *verdict == Verdict::Accepted),
+        honest_rejected: count(&|proof, verdict, node| {
+            *verdict == Verdict::Rejected && world.is_honest(node) && !dishonest(proof)
+        }),
+        dishonest: count(&|proof, _, _| dishonest(proof)),
+        dishonest_accepted: count(&|proof, verdict, _| {
+            *verdict == Verdict::Accepted && dishonest(proof)
+        }),
+        lost: if pending { 0 } else { lost },
+        doubled: verdicts.values().filter(|rows| rows.len() > 1).count() as u64,
+        crashes: world.crashes,
+        earned: Open(earned),
+        audited,
+    })
+}
+
+/// Everything given away is in somebody's account or carried over.
+fn check_sums(world: &World) -> Result<()> {
+    let state = world.machine().state();
+    let Some(close) = state.last_close() else { return Ok(()) };
+    let given: u128 = close.accounts.iter().map(|row| row.cumulative.0).sum();
+    let budget = world.setup().rules.epoch_budget.0 * u128::from(close.epoch.0);
+    ensure!(given + close.carried.0 == budget, "given {given} and carried {} are not the budget {budget}", close.carried);
+    ensure!(close.total.0 + close.unbound.0 == given, "leaves and unbound are not what was given");
+    Ok(())
+}
