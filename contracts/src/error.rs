@@ -235,9 +235,19 @@ pub enum Refusal {
         /// That of the last good root.
         last: Open,
     },
-    /// The total rises by more than budget and fees.
+    /// Total and unbound together are below those of the last good root.
     #[error(
-        "the total rises by {increase} OPEN, {allowed} OPEN are allowed; check the budget and the fees"
+        "total and unbound together are {given} OPEN, below the last {last} OPEN; what was given is never taken back"
+    )]
+    GivenDecreased {
+        /// The sum.
+        given: Open,
+        /// That of the last good root.
+        last: Open,
+    },
+    /// The sum of total and unbound rises by more than budget and fees.
+    #[error(
+        "the sum of total and unbound rises by {increase} OPEN, {allowed} OPEN are allowed; check the budget and the fees"
     )]
     OverBudget {
         /// The rise.
@@ -360,6 +370,10 @@ impl Refusal {
             E::TotalDecreased(e) => {
                 Self::TotalDecreased { total: Open(e.total), last: Open(e.lastTotal) }
             }
+            E::GivenDecreased(e) => Self::GivenDecreased {
+                given: shown(e.given),
+                last: shown(e.lastGiven),
+            },
             E::OverBudget(e) => {
                 Self::OverBudget { increase: shown(e.increase), allowed: shown(e.allowed) }
             }

@@ -48,6 +48,8 @@ pub struct Anchor {
     pub root: Keccak,
     /// The tree's sum, in 10^-18 OPEN.
     pub total: Open,
+    /// What is earned by accounts without an address, in 10^-18 OPEN.
+    pub unbound: Open,
     /// Leaves of the tree, both sentinels included.
     pub size: u64,
     /// keccak-256 of the whole post, ABI-encoded.
@@ -291,6 +293,7 @@ impl From<EpochRewards::Anchor> for Anchor {
             epoch: Epoch(a.epoch),
             root: keccak(a.root),
             total: Open(a.total),
+            unbound: Open(a.unbound),
             size: a.size,
             post_hash: keccak(a.postHash),
             fees: Open(a.fees),

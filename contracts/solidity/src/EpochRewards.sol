@@ -36,8 +36,8 @@ struct Post {
 /// malformed; until then, and whenever a root dies, claims go on from the last good one. Anybody may claim for
 /// an earner; only the earner is paid.
 ///
-/// What an unwatched lie can cost is bounded without anybody's word: a total may rise by no more than the
-/// budget of the epochs since the last good root plus the fees collected, epochs come no faster than the clock,
+/// What an unwatched lie can cost is bounded without anybody's word: what was given (the total, and what is
+/// earned by accounts without an address) may rise by no more than the budget of the epochs since the last good root plus the fees collected, epochs come no faster than the clock,
 /// and claims never exceed the total of the last good root.
 /// @dev Challenges so far need the tree alone: `challengeOrder` and `challengeEnd`. Those that make the
 /// proposer answer (`challengeOpen`, `challengeData`, `challengeReceipt`, `forceInclude`) and the registered
@@ -68,9 +68,11 @@ contract EpochRewards is Asset, IFeePool {
         /// keccak256(abi.encode(Post)).
         bytes32 postHash;
         uint128 total;
+        /// Rewards of accounts without an address; with `total` it is all that was ever given.
+        uint128 unbound;
         uint64 size;
         uint64 epoch;
-        /// Of the rise of its total, what exceeds the budget and so comes from fees.
+        /// Of the rise of what was given, what exceeds the budget and so comes from fees.
         uint128 fees;
         /// When it becomes or became good; 0 only for "no pending root".
         uint64 finalAt;
@@ -120,6 +122,7 @@ contract EpochRewards is Asset, IFeePool {
     error EpochTooEarly(uint64 epoch, uint64 latestEpoch);
     error SizeTooSmall(uint64 size);
     error TotalDecreased(uint128 total, uint128 lastTotal);
+    error GivenDecreased(uint256 given, uint256 lastGiven);
     error OverBudget(uint256 increase, uint256 allowed);
     error OverFunded(uint256 total, uint256 funded);
     error BondTooSmall(uint256 given, uint256 bond);
@@ -185,6 +188,7 @@ contract EpochRewards is Asset, IFeePool {
             root: p.root,
             postHash: keccak256(abi.encode(p)),
             total: p.total,
+            unbound: p.unbound,
             size: p.size,
             epoch: p.epoch,
             fees: fees,
@@ -201,7 +205,12 @@ contract EpochRewards is Asset, IFeePool {
         if (p.size < SumTree.MIN_SIZE) revert SizeTooSmall(p.size);
         if (p.total < good.total) revert TotalDecreased(p.total, good.total);
         if (p.total > funded) revert OverFunded(p.total, funded);
-        uint128 increase = p.total - good.total;
+        // Rewards that were earned without an address move into the total when one is bound; they were
+        // counted when they were earned, so only the sum of both is held against the budget.
+        uint256 given = uint256(p.total) + p.unbound;
+        uint256 givenBefore = uint256(good.total) + good.unbound;
+        if (given < givenBefore) revert GivenDecreased(given, givenBefore);
+        uint256 increase = given - givenBefore;
         uint256 budget = _budget(p.epoch, nextEpoch);
         uint256 allowed = budget + feesCollected - feesGranted;
         if (increase > allowed) revert OverBudget(increase, allowed);
@@ -365,13 +374,15 @@ contract EpochRewards is Asset, IFeePool {
         return firstEpoch + (uint64(block.timestamp) - deployedAt) / epochSeconds;
     }
 
-    /// @notice The highest total that a post of `epoch` may have now, if no root is pending.
+    /// @notice The highest sum of `total` and `unbound` that a post of `epoch` may have now, if no root is
+    /// pending.
     function maxTotal(uint64 epoch) external view returns (uint256 total) {
         bool isFinal = _isFinal();
         Anchor storage good = isFinal ? _pending : _good;
         uint64 next = isFinal ? good.epoch + 1 : nextEpoch;
-        if (epoch < next) return good.total;
-        total = good.total + _budget(epoch, next) + feesCollected - feesGranted;
+        total = uint256(good.total) + good.unbound;
+        if (epoch < next) return total;
+        total += _budget(epoch, next) + feesCollected - feesGranted;
         if (isFinal) total -= good.fees;
         if (total > funded) total = funded;
     }

@@ -149,6 +149,23 @@ abstract contract EpochRewardsSuite is RewardsFixture {
         eq(rewards.maxTotal(1), 5, "max total");
     }
 
+    function test_whatWasEarnedWithoutAnAddressIsCountedWhenItIsEarned() public {
+        fund(10_000 ether);
+        Post memory p = postOf(1, treeOf(0, 0, 0));
+        p.unbound = BUDGET + 1;
+        refusePost(p, BOND, abi.encodeWithSelector(EpochRewards.OverBudget.selector, BUDGET + 1, BUDGET));
+        p.unbound = BUDGET;
+        vm.prank(proposer);
+        rewards.post{value: BOND}(p);
+        vm.warp(START + EPOCH_SECONDS);
+        eq(rewards.maxTotal(2), 2 * BUDGET, "all that was given and one budget");
+        Post memory gone = postOf(2, treeOf(0, 0, 0));
+        refusePost(gone, 0, abi.encodeWithSelector(EpochRewards.GivenDecreased.selector, 0, BUDGET));
+        // An address is bound: the first epoch's rewards move into the total beside the second's.
+        postGood(2, treeOf(BUDGET, BUDGET, 0));
+        eq(rewards.lastGood().total, 2 * BUDGET, "total");
+    }
+
     function test_aTotalRisesByTheBudgetOfItsEpochs() public {
         fund(10_000 ether);
         refusePost(

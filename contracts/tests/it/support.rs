@@ -100,7 +100,7 @@ impl SmallTree {
             log_head: LogHead([7; 32]),
             log_height: Height(99),
             rule_set: RuleSetId([8; 32]),
-            unbound: Open(3),
+            unbound: Open::ZERO,
         }
     }
 

@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Open {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         if d.is_human_readable() {
             let text = String::deserialize(d)?;
-            return text.parse().map(Self).map_err(de::Error::custom);
+            return text.parse::<Self>().map_err(de::Error::custom);
         }
         crate::ids::deserialize_array("an OPEN amount", d).map(|b| Self(u128::from_be_bytes(b)))
     }

@@ -194,7 +194,7 @@ impl Typed for PayoutBinding {
     }
 }
 
-/// A payer's cumulative promise in one lane of its escrow.
+/// A payer's cumulative promise to one payee for one model, paid from their lane of the escrow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Voucher {
@@ -204,7 +204,7 @@ pub struct Voucher {
     pub payee: EvmAddress,
     /// Model ID whose split holds.
     pub model: Keccak,
-    /// All that was ever promised in this lane, in 10^-18 OPEN.
+    /// All that was ever promised to this payee for this model, in 10^-18 OPEN.
     pub value_aggregate: crate::amount::Open,
     /// Root over the call receipts behind it.
     pub receipts_root: Keccak,

@@ -410,8 +410,9 @@ pub struct EpochClose {
     pub attribution_root: Keccak,
     /// OPEN earned by accounts without an address.
     pub unbound: Open,
-    /// Budget of the epoch that nobody earned and that waits for the next.
-    pub carried: Open,
+    /// Budget of the epoch that nobody earned. It lapses: a post may raise the sum by no more than
+    /// its own epoch's budget, so that an unwatched lie never costs more.
+    pub lapsed: Open,
     /// Every account that ever earned or waits, by account.
     pub accounts: Rows<AccountRow>,
 }

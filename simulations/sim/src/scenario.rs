@@ -173,13 +173,21 @@ fn examine(world: &World) -> Result<Report> {
     })
 }
 
-/// Everything given away is in somebody's account or carried over.
+/// Everything given away is in somebody's account, and the rest of each budget lapsed.
 fn check_sums(world: &World) -> Result<()> {
     let state = world.machine().state();
     let Some(close) = state.last_close() else { return Ok(()) };
     let given: u128 = close.accounts.iter().map(|row| row.cumulative.0).sum();
     let budget = world.setup().rules.epoch_budget.0 * u128::from(close.epoch.0);
-    ensure!(given + close.carried.0 == budget, "given {given} and carried {} are not the budget {budget}", close.carried);
+    let lapsed: u128 = world
+        .entries()?
+        .iter()
+        .map(|entry| match &entry.line {
+            Line::Epoch(close) => close.lapsed.0,
+            _ => 0,
+        })
+        .sum();
+    ensure!(given + lapsed == budget, "given {given} and lapsed {lapsed} are not the budget {budget}");
     ensure!(close.total.0 + close.unbound.0 == given, "leaves and unbound are not what was given");
     Ok(())
 }

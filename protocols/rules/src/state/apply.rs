@@ -567,7 +567,6 @@ impl State {
             self.settled.pop_first();
         }
         self.accounts = accounts;
-        self.carried = computed.carried;
         self.epoch_verdicts.clear();
         self.last_close = Some(computed);
         self.epoch = self.epoch.next();

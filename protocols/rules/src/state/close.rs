@@ -50,8 +50,7 @@ impl State {
             account.vested = Points(account.vested.0.saturating_add(points.0));
             vested.push((*id, points.0));
         }
-        let budget =
-            self.carried.checked_add(rules.epoch_budget).ok_or(CloseError::Overflow)?;
+        let budget = rules.epoch_budget;
         let shares = largest_remainder(budget.0, &vested);
         let mut given = Open::ZERO;
         let mut rows = Vec::with_capacity(accounts.len());
@@ -81,7 +80,7 @@ impl State {
             call_receipts_root: merkle::root(&[]),
             attribution_root: merkle::root(&[]),
             unbound,
-            carried: budget.checked_sub(given).ok_or(CloseError::Overflow)?,
+            lapsed: budget.checked_sub(given).ok_or(CloseError::Overflow)?,
             accounts: List::new(rows).map_err(|_| CloseError::TooManyAccounts(count))?,
         };
         Ok((close, accounts))

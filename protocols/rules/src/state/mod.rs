@@ -129,7 +129,6 @@ pub struct State {
     pub(crate) verdict_number: u64,
     /// Verdicts of the open epoch: code and points.
     pub(crate) epoch_verdicts: BTreeMap<ProofId, (u8, u64)>,
-    pub(crate) carried: Open,
     pub(crate) last_close: Option<EpochClose>,
     /// Leaves of the last closed epochs, for claims from a root that is good already.
     pub(crate) settled: BTreeMap<Epoch, BTreeMap<EvmAddress, Open>>,
@@ -165,7 +164,6 @@ impl State {
             epoch: Epoch(1),
             verdict_number: 0,
             epoch_verdicts: BTreeMap::new(),
-            carried: Open::ZERO,
             last_close: None,
             settled: BTreeMap::new(),
             posted: BTreeSet::new(),
