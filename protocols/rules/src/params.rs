@@ -109,7 +109,7 @@ impl RuleSet {
             epoch_ms: 60_000,
             lease_ms: 20_000,
             reveal_ms: 20_000,
-            leases_per_node: 24,
+            leases_per_node: 8,
             vest_epochs: 1,
             vest_accepted: 5,
             epoch_budget: Open(1_000 * Open::ONE.0),

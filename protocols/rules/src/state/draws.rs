@@ -26,9 +26,6 @@ pub struct Draw {
     pub check: bool,
 }
 
-/// Waves that a task may have: replicas, check, escalation, and two replacements.
-const WAVES_MAX: usize = 6;
-
 impl State {
     /// Nodes that may be drawn at `at`: valid delegation, not revoked, enough weight.
     #[must_use]
@@ -72,10 +69,10 @@ impl State {
     }
 
     fn need(&self, id: TaskId, task: &TaskRecord, at: UnixMs, judge: &dyn Judge) -> Option<Draw> {
-        if task.exhausted || task.done.is_some() || !task.all_closed() {
+        if task.is_exhausted() || task.done.is_some() || !task.all_closed() {
             return None;
         }
-        let wave = u8::try_from(task.waves.len()).ok().filter(|w| usize::from(*w) < WAVES_MAX)?;
+        let wave = u8::try_from(task.waves.len()).ok()?;
         let draw = |want: u8, role, check| Draw { task: id, wave, want, role, check };
         let wanted = self.replicas_wanted(task)?;
         let committed = u8::try_from(task.commits().count()).unwrap_or(u8::MAX);
@@ -154,8 +151,7 @@ impl State {
         beacon: &Beacon,
         load: &BTreeMap<NodeId, u32>,
     ) -> Vec<NodeId> {
-        let seen: BTreeSet<NodeId> =
-            task.waves.iter().flat_map(|wave| wave.leases.keys().copied()).collect();
+        let seen = task.engaged();
         let code = task.spec.kind.code();
         let per_node = self.setup.rules.leases_per_node;
         let mut excluded = seen.clone();

@@ -45,7 +45,7 @@ impl State {
         if task.done.is_some() || task.waves.is_empty() || !task.all_closed() {
             return None;
         }
-        if task.spec.kind == TaskKind::Refine && task.checked.is_none() && !task.exhausted {
+        if task.spec.kind == TaskKind::Refine && task.checked.is_none() && !task.is_exhausted() {
             return None;
         }
         let commits = task.commits().count();
@@ -85,7 +85,7 @@ impl State {
             1 => size >= 2 || unchecked,
             _ => size >= 3 && size.saturating_mul(2) > sound.len(),
         };
-        if !settled && !task.exhausted {
+        if !settled && !task.is_exhausted() {
             let wanted = if groups.len() <= 1 { 2 } else { usize::from(self.setup.rules.replicas_max) };
             let missing = wanted.saturating_sub(sound.len());
             let committed = task.commits().count();

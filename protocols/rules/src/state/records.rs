@@ -1,6 +1,6 @@
 //! What the state remembers of nodes, accounts, campaigns, tasks and proofs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use openledger_wire::identity::Member;
 use openledger_wire::log::{ReasonCode, Role, Verdict, Whereabouts};
@@ -77,6 +77,10 @@ pub struct CampaignRecord {
     pub tasks: u64,
 }
 
+/// Waves that a task may have: replicas, check and escalation, each with some replacements for
+/// nodes that gave their lease back.
+pub const WAVES_MAX: usize = 12;
+
 /// One draw of nodes for a task.
 #[derive(Clone, Debug)]
 pub struct Wave {
@@ -137,6 +141,24 @@ impl TaskRecord {
                 closed.commits.iter().map(move |(node, c)| (*node, index, *c, wave.role))
             })
         })
+    }
+
+    /// Whether nobody is left to ask, or was asked often enough.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.exhausted || self.waves.len() >= WAVES_MAX
+    }
+
+    /// Nodes that must not be drawn for this task again: all that ever held a lease for it, but
+    /// for those that gave it back in time.
+    #[must_use]
+    pub fn engaged(&self) -> BTreeSet<NodeId> {
+        let waves = self.waves.iter().flat_map(|wave| {
+            let declined = wave.closed.as_ref().map(|closed| &closed.set.declined);
+            let gave_back = move |node: &NodeId| declined.is_some_and(|list| list.contains(node));
+            wave.leases.keys().copied().filter(move |node| !gave_back(node))
+        });
+        waves.collect()
     }
 
     /// Whether every wave is closed.

@@ -1,0 +1,230 @@
+//! Counters over the log: what was refined, accepted, rejected, and how fast.
+//!
+//! They are a fold over durable entries, so they survive a restart; only what gossip brought first
+//! is counted since the start (see `gossip`).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use openledger_rules::State;
+use openledger_wire::log::{Entry, Line, ReasonCode, Verdict, VerdictRow};
+use openledger_wire::task::{FetchTask, RefineTask, TaskKind, TaskSpec};
+use openledger_wire::{NetworkId, NodeId, ProofId, TaskId, UnixMs, decode};
+use serde::Serialize;
+
+use crate::limits;
+
+/// What the figures need to know of a task.
+#[derive(Debug)]
+struct Known {
+    kind: TaskKind,
+    url: Option<[u8; 32]>,
+}
+
+/// The fold.
+#[derive(Debug, Default)]
+pub struct Figures {
+    tasks: BTreeMap<TaskId, Known>,
+    refined_urls: BTreeSet<[u8; 32]>,
+    fetchers: BTreeMap<TaskId, BTreeSet<NodeId>>,
+    waiting: BTreeMap<ProofId, UnixMs>,
+    latencies_ms: VecDeque<u64>,
+    verdicts: BTreeMap<(TaskKind, Verdict), u64>,
+    reasons: BTreeMap<(NodeId, Verdict, ReasonCode), u64>,
+    receipts: u64,
+    leases: u64,
+    absent: u64,
+    epochs_closed: u64,
+    points: u64,
+}
+
+/// A count by node and reason.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReasonCount {
+    /// The node.
+    pub node: NodeId,
+    /// Named by the profile as a founding node.
+    pub founding: bool,
+    /// `accepted`, `rejected` or `inconclusive`.
+    pub verdict: &'static str,
+    /// The reason's name.
+    pub reason: String,
+    /// The reason in a sentence.
+    pub sentence: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+/// The figures as the API gives them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stats {
+    /// Tasks logged, by kind.
+    pub tasks: BTreeMap<&'static str, u64>,
+    /// Distinct URLs with an accepted refinement.
+    pub urls_refined: u64,
+    /// Fetch tasks with an accepted proof.
+    pub pages_accepted: u64,
+    /// Least number of distinct accounts with an accepted fetch of a page that was accepted.
+    pub fetch_accounts_per_page_min: u64,
+    /// Verdicts by kind and outcome, such as `fetch accepted`.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Verdicts by node and reason.
+    pub reasons: Vec<ReasonCount>,
+    /// Rejections of nodes that the profile names as founding.
+    pub rejected_founding: u64,
+    /// Receipts given.
+    pub receipts: u64,
+    /// Proofs receipted and not judged yet.
+    pub waiting: u64,
+    /// Leases given.
+    pub leases: u64,
+    /// Leases that nobody answered.
+    pub absent: u64,
+    /// Points awarded.
+    pub points: u64,
+    /// Epochs closed.
+    pub epochs_closed: u64,
+    /// From receipt to verdict, in milliseconds: the median of recent ones.
+    pub verdict_ms_median: u64,
+    /// The 95th percentile of recent ones.
+    pub verdict_ms_p95: u64,
+}
+
+impl Figures {
+    /// Takes an entry in; each once, in order.
+    pub fn note(&mut self, entry: &Entry, network: NetworkId) {
+        match &entry.line {
+            Line::Tasks(batch) => {
+                for spec in &batch.tasks {
+                    let Ok(id) = spec.id(network) else { continue };
+                    self.tasks.insert(id, Known { kind: spec.kind, url: url_of(spec) });
+                }
+            }
+            Line::Leases(leases) => {
+                self.leases = self.leases.saturating_add(leases.rows.len() as u64);
+            }
+            Line::Closed(closed) => {
+                let absent: usize = closed.sets.iter().map(|set| set.absent.len()).sum();
+                self.absent = self.absent.saturating_add(absent as u64);
+            }
+            Line::Receipts(receipts) => {
+                self.receipts = self.receipts.saturating_add(receipts.rows.len() as u64);
+                self.waiting.extend(receipts.rows.iter().map(|row| (row.proof, entry.at)));
+            }
+            Line::Verdicts(verdicts) => {
+                verdicts.rows.iter().for_each(|row| self.note_verdict(row, entry.at));
+            }
+            Line::Epoch(_) => self.epochs_closed = self.epochs_closed.saturating_add(1),
+            _ => {}
+        }
+    }
+
+    fn note_verdict(&mut self, row: &VerdictRow, at: UnixMs) {
+        if let Some(since) = self.waiting.remove(&row.proof) {
+            self.latencies_ms.push_back(at.0.saturating_sub(since.0));
+            if self.latencies_ms.len() > limits::LATENCIES_KEPT {
+                self.latencies_ms.pop_front();
+            }
+        }
+        let known = self.tasks.get(&row.task);
+        let kind = known.map_or(TaskKind::Other(0), |known| known.kind);
+        *self.verdicts.entry((kind, row.verdict)).or_default() += 1;
+        *self.reasons.entry((row.node, row.verdict, row.reason)).or_default() += 1;
+        self.points = self.points.saturating_add(row.points.0);
+        if row.verdict != Verdict::Accepted {
+            return;
+        }
+        match kind {
+            TaskKind::Fetch => {
+                self.fetchers.entry(row.task).or_default().insert(row.node);
+            }
+            TaskKind::Refine => self.refined_urls.extend(known.and_then(|known| known.url)),
+            _ => {}
+        }
+    }
+
+    /// The figures, with accounts as the state knows them.
+    #[must_use]
+    pub fn stats(&self, state: &State) -> Stats {
+        let mut tasks = BTreeMap::new();
+        for known in self.tasks.values() {
+            *tasks.entry(known.kind.name()).or_insert(0u64) += 1;
+        }
+        let accounts_of = |nodes: &BTreeSet<NodeId>| {
+            let accounts: BTreeSet<_> =
+                nodes.iter().filter_map(|node| Some(state.node(node)?.member.account)).collect();
+            accounts.len() as u64
+        };
+        let founding = |node: &NodeId| state.node(node).is_some_and(|record| record.founding);
+        let reasons = self.reasons.iter().map(|((node, verdict, reason), count)| ReasonCount {
+            node: *node,
+            founding: founding(node),
+            verdict: verdict_name(*verdict),
+            reason: format!("{reason:?}"),
+            sentence: reason.sentence(),
+            count: *count,
+        });
+        let reasons: Vec<ReasonCount> = reasons.collect();
+        let rejected = reasons.iter().filter(|row| row.founding && row.verdict == "rejected");
+        let mut latencies: Vec<u64> = self.latencies_ms.iter().copied().collect();
+        latencies.sort_unstable();
+        let verdicts = self.verdicts.iter();
+        Stats {
+            tasks,
+            urls_refined: self.refined_urls.len() as u64,
+            pages_accepted: self.fetchers.len() as u64,
+            fetch_accounts_per_page_min: self.fetchers.values().map(accounts_of).min().unwrap_or(0),
+            verdicts: verdicts
+                .map(|((kind, verdict), count)| {
+                    (format!("{} {}", kind.name(), verdict_name(*verdict)), *count)
+                })
+                .collect(),
+            rejected_founding: rejected.map(|row| row.count).sum(),
+            reasons,
+            receipts: self.receipts,
+            waiting: self.waiting.len() as u64,
+            leases: self.leases,
+            absent: self.absent,
+            points: self.points,
+            epochs_closed: self.epochs_closed,
+            verdict_ms_median: quantile(&latencies, 500),
+            verdict_ms_p95: quantile(&latencies, 950),
+        }
+    }
+}
+
+/// The verdict's name for people and programs.
+#[must_use]
+pub const fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accepted => "accepted",
+        Verdict::Rejected => "rejected",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+fn quantile(sorted: &[u64], permille: usize) -> u64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(last.saturating_mul(permille) / 1_000).copied().unwrap_or(0)
+}
+
+fn url_of(spec: &TaskSpec) -> Option<[u8; 32]> {
+    let max = openledger_wire::limits::TASK_BODY_MAX;
+    let url = match spec.kind {
+        TaskKind::Fetch => decode::<FetchTask>(&spec.body, max).ok()?.url,
+        TaskKind::Refine => decode::<RefineTask>(&spec.body, max).ok()?.url,
+        _ => return None,
+    };
+    Some(openledger_wire::BlobId::of(url.as_bytes()).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_nothing_and_of_something() {
+        assert_eq!(quantile(&[], 500), 0);
+        assert_eq!(quantile(&[7], 950), 7);
+        assert_eq!(quantile(&(0..=100).collect::<Vec<_>>(), 950), 95);
+    }
+}

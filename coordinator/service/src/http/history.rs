@@ -1,0 +1,186 @@
+//! What happened to a task, from the log: told, leased, closed, receipted, judged, settled.
+
+use openledger_ledger::LedgerError;
+use openledger_web::ApiError;
+use openledger_wire::log::{Entry, Line, Role};
+use openledger_wire::task::{FetchTask, RefineTask, TaskKind, TaskSpec};
+use openledger_wire::{Epoch, Height, NetworkId, NodeId, ProofId, TaskId, decode, limits as wire};
+use serde::Serialize;
+
+use super::{Api, Failed};
+use crate::figures::verdict_name;
+
+/// One step.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Step {
+    /// Entry of the log.
+    pub(super) height: Height,
+    /// When.
+    pub(super) at: u64,
+    /// `told`, `leased`, `committed`, `declined`, `absent`, `receipted` or `judged`.
+    pub(super) what: &'static str,
+    /// The node, where it is about one.
+    pub(super) node: Option<NodeId>,
+    /// The proof, where it is about one.
+    pub(super) proof: Option<ProofId>,
+    /// In words.
+    pub(super) text: String,
+}
+
+/// How a proof was judged.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Judged {
+    pub(super) proof: ProofId,
+    pub(super) node: NodeId,
+    pub(super) verdict: &'static str,
+    pub(super) reason: String,
+    pub(super) sentence: &'static str,
+    pub(super) points: u64,
+    pub(super) epoch: Epoch,
+    /// Whether that epoch's root is on chain.
+    pub(super) posted: bool,
+}
+
+/// A task's history.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct History {
+    pub(super) task: TaskId,
+    pub(super) kind: &'static str,
+    pub(super) url: Option<String>,
+    pub(super) campaign: Option<String>,
+    pub(super) steps: Vec<Step>,
+    pub(super) verdicts: Vec<Judged>,
+}
+
+/// Reads a task's history.
+pub(super) async fn of(api: &Api, task: TaskId) -> Result<History, Failed> {
+    let mut history = History {
+        task,
+        kind: "unknown",
+        url: None,
+        campaign: None,
+        steps: Vec::new(),
+        verdicts: Vec::new(),
+    };
+    for height in api.ledger.lines_of_task(task).await? {
+        let Some(line) = api.ledger.page(height, 1).await?.pop() else { continue };
+        let entry = Entry::from_bytes(&line.bytes).map_err(LedgerError::from)?;
+        history.take(&entry, api.network);
+    }
+    if history.steps.is_empty() {
+        let message = "no such task is in this network's log; check the id";
+        return Err(ApiError::not_found(message).into());
+    }
+    let epochs: Vec<Epoch> = history.verdicts.iter().map(|verdict| verdict.epoch).collect();
+    let posted = api
+        .core
+        .look(move |state, _| -> Vec<bool> {
+            epochs.into_iter().map(|epoch| state.is_posted(epoch)).collect()
+        })
+        .await?;
+    for (verdict, posted) in history.verdicts.iter_mut().zip(posted) {
+        verdict.posted = posted;
+    }
+    Ok(history)
+}
+
+impl History {
+    fn take(&mut self, entry: &Entry, network: NetworkId) {
+        let task = self.task;
+        match &entry.line {
+            Line::Tasks(batch) => {
+                let same = |spec: &&TaskSpec| spec.id(network).is_ok_and(|id| id == task);
+                if let Some(spec) = batch.tasks.iter().find(same) {
+                    self.describe(spec);
+                    self.step(entry, "told", None, None, format!("{} task logged", self.kind));
+                }
+            }
+            Line::Leases(leases) => {
+                for lease in leases.rows.iter().filter(|row| row.task == task) {
+                    let role = match lease.role {
+                        Role::Replica => "to do it",
+                        Role::Auditor => "to check it",
+                    };
+                    let text = format!(
+                        "drawn by the beacon of round {} {role}, to commit within {} s",
+                        leases.round,
+                        lease.deadline.0.saturating_sub(entry.at.0) / 1_000
+                    );
+                    self.step(entry, "leased", Some(lease.node), None, text);
+                }
+            }
+            Line::Closed(closed) => {
+                for set in closed.sets.iter().filter(|set| set.task == task) {
+                    for (node, _) in &set.commits {
+                        let text = "committed to an output nobody else could see".to_owned();
+                        self.step(entry, "committed", Some(*node), None, text);
+                    }
+                    for node in &set.declined {
+                        let text = "gave the lease back".to_owned();
+                        self.step(entry, "declined", Some(*node), None, text);
+                    }
+                    for node in &set.absent {
+                        let text = "did not answer in time".to_owned();
+                        self.step(entry, "absent", Some(*node), None, text);
+                    }
+                }
+            }
+            _ => self.take_proofs(entry),
+        }
+    }
+
+    fn take_proofs(&mut self, entry: &Entry) {
+        let task = self.task;
+        match &entry.line {
+            Line::Receipts(receipts) => {
+                for row in receipts.rows.iter().filter(|row| row.task == task) {
+                    let text = format!("proof held; it counts by epoch {}", receipts.count_by);
+                    self.step(entry, "receipted", Some(row.node), Some(row.proof), text);
+                }
+            }
+            Line::Verdicts(verdicts) => {
+                for row in verdicts.rows.iter().filter(|row| row.task == task) {
+                    let verdict = verdict_name(row.verdict);
+                    let text =
+                        format!("{verdict}: {} ({} points)", row.reason.sentence(), row.points);
+                    self.step(entry, "judged", Some(row.node), Some(row.proof), text);
+                    self.verdicts.push(Judged {
+                        proof: row.proof,
+                        node: row.node,
+                        verdict,
+                        reason: format!("{:?}", row.reason),
+                        sentence: row.reason.sentence(),
+                        points: row.points.0,
+                        epoch: verdicts.epoch,
+                        posted: false,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn describe(&mut self, spec: &TaskSpec) {
+        self.kind = spec.kind.name();
+        self.campaign = Some(spec.campaign.to_string());
+        let (body, max) = (&spec.body, wire::TASK_BODY_MAX);
+        self.url = match spec.kind {
+            TaskKind::Fetch => decode::<FetchTask>(body, max).ok().map(|task| task.url.to_string()),
+            TaskKind::Refine => {
+                decode::<RefineTask>(body, max).ok().map(|task| task.url.to_string())
+            }
+            _ => None,
+        };
+    }
+
+    fn step(
+        &mut self,
+        entry: &Entry,
+        what: &'static str,
+        node: Option<NodeId>,
+        proof: Option<ProofId>,
+        text: String,
+    ) {
+        self.steps.push(Step { height: entry.height, at: entry.at.0, what, node, proof, text });
+    }
+}

@@ -1,0 +1,201 @@
+//! Commands and flags.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use openledger_wire::{EvmAddress, EvmSignature, NodeId};
+
+use crate::worker::WorkerKind;
+
+/// An OpenLedger node: does useful work for the swarm and earns OPEN.
+#[derive(Debug, Parser)]
+#[command(name = "openledger", version, arg_required_else_help = true)]
+pub(super) struct Cli {
+    /// Folder of everything this node keeps [default: ~/.local/share/openledger]
+    #[arg(long, global = true, env = "OPENLEDGER_DATA", value_name = "FOLDER")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Start the node and keep it running
+    Up(UpArgs),
+    /// Show what the running node does
+    Status,
+    /// Take no more work, give back what was not begun
+    Pause,
+    /// Take work again
+    Resume,
+    /// Finish what was begun, then stop
+    Finish,
+    /// Stop now; nothing that was promised is lost
+    Stop,
+    /// Keys, recovery words and payout address
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// Show each task from lease to payout, with reasons
+    Receipts {
+        /// Only tasks whose id begins like this; one task is shown whole
+        task: Option<String>,
+        /// How many at most, newest first
+        #[arg(long, default_value_t = 30)]
+        max: usize,
+    },
+    /// Show points and OPEN, and why something is not paid yet
+    Earnings,
+    /// Claim earned OPEN on chain
+    Claim(ClaimArgs),
+    /// Show or change the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show the node's log
+    Logs {
+        /// How many lines
+        #[arg(short = 'n', long, default_value_t = 50)]
+        lines: usize,
+        /// Go on showing new lines
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Recompute the coordinator's sums and compare them with the chain
+    Audit(AuditArgs),
+    /// A worker process; started by the node
+    #[command(hide = true)]
+    Worker {
+        /// What it does
+        kind: WorkerKind,
+        /// How long one input may take, in milliseconds
+        #[arg(long, default_value_t = 150_000)]
+        time_ms: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// The network to join: a profile file, or the name of one joined before
+    #[arg(long, value_name = "FILE|NAME")]
+    pub(super) network: Option<String>,
+    /// Agree to what the node will use, without being asked
+    #[arg(long)]
+    pub(super) accept: bool,
+    /// Address to listen on and to connect from
+    #[arg(long, value_name = "IP")]
+    pub(super) bind: Option<IpAddr>,
+    /// Do not connect to the coordinator; take part in gossip only
+    #[arg(long)]
+    pub(super) no_link: bool,
+    /// Send proofs by gossip instead of over the link, as if the link broke after commitments
+    #[arg(long, hide = true)]
+    pub(super) cut_link_after_commit: bool,
+    /// Stop when standard input ends
+    #[arg(long)]
+    pub(super) exit_with_parent: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum IdentityCommand {
+    /// Show account, node key and payout address
+    Show,
+    /// Show the 24 recovery words
+    Words {
+        /// Remove them from this machine afterwards: write them down first
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Create an identity without starting the node
+    Create {
+        /// Keep the passphrase in a key file beside the vault, for unattended starts
+        #[arg(long)]
+        unattended: bool,
+    },
+    /// Write all keys to an encrypted file
+    Export {
+        /// The file
+        file: PathBuf,
+    },
+    /// Take keys over from an exported file
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Make this machine a node of the account of your 24 words
+    Restore {
+        /// Keep the passphrase in a key file beside the vault, for unattended starts
+        #[arg(long)]
+        unattended: bool,
+    },
+    /// Replace the node key and revoke the former one
+    Rotate,
+    /// Revoke a node key of this account, of a lost machine for instance
+    Revoke {
+        /// The node key; this node's if left out
+        node: Option<NodeId>,
+    },
+    /// Bind the address that OPEN is paid to
+    BindPayout(BindArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BindArgs {
+    /// The address; the one of your 24 words if left out
+    pub(super) address: Option<EvmAddress>,
+    /// The network; the only one joined if left out
+    #[arg(long, value_name = "NAME")]
+    pub(super) network: Option<String>,
+    /// Variable with the address's secret key (hex), to sign here
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "signature")]
+    pub(super) key_env: Option<String>,
+    /// The address's signature over the printed data, made in a wallet
+    #[arg(long, value_name = "HEX", requires = "nonce")]
+    pub(super) signature: Option<EvmSignature>,
+    /// The nonce of the printed data
+    #[arg(long)]
+    pub(super) nonce: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ClaimArgs {
+    /// Variable with the secret key (hex) of an address that pays the gas
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "key_file")]
+    pub(super) key_env: Option<String>,
+    /// File with the secret key (hex) of an address that pays the gas
+    #[arg(long, value_name = "FILE")]
+    pub(super) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print all values
+    Show,
+    /// Set one value
+    Set {
+        /// Such as work.parallel
+        key: String,
+        /// Such as 2
+        value: String,
+    },
+    /// Print where the file is
+    Path,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    /// The last epoch to check; the last one closed if left out
+    #[arg(long)]
+    pub(super) epoch: Option<u64>,
+    /// Base URL of the coordinator; that of the network profile if left out
+    #[arg(long, value_name = "URL")]
+    pub(super) coordinator: Option<String>,
+    /// The network: a profile file, or the name of one joined before
+    #[arg(long, value_name = "FILE|NAME")]
+    pub(super) network: Option<String>,
+    /// Do not ask the chain
+    #[arg(long)]
+    pub(super) offline_chain: bool,
+}

@@ -1,0 +1,58 @@
+//! Commands that talk to a running node.
+
+use serde_json::json;
+
+use super::Session;
+use super::out::table;
+use crate::control::Client;
+use crate::node::{Mode, Status};
+use crate::time;
+
+/// `openledger status`.
+pub(super) async fn status(session: &Session) -> anyhow::Result<()> {
+    let status: Status = Client::of(&session.data)?.get("status").await?;
+    session.out.show(&status, status_text)
+}
+
+/// `openledger pause|resume|finish|stop`.
+pub(super) async fn mode(session: &Session, path: &str) -> anyhow::Result<()> {
+    let mode: Mode = Client::of(&session.data)?.post(path).await?;
+    session.out.show(&json!({ "mode": mode }), |_| format!("the node is {}", mode.name()))
+}
+
+fn status_text(status: &Status) -> String {
+    let now = time::now();
+    let ago = |at: openledger_wire::UnixMs| time::span(now.0.saturating_sub(at.0));
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let link = &status.link;
+    let link = match (link.used, link.connected, &link.problem) {
+        (false, ..) => "not used (gossip only)".to_owned(),
+        (_, true, _) => format!("connected for {}, epoch {}", ago(link.since), link.epoch),
+        (_, false, Some(problem)) => format!("down for {}: failed to {problem}", ago(link.since)),
+        (_, false, None) => "connecting".to_owned(),
+    };
+    let totals = &status.totals;
+    let mut rows = vec![
+        row("node", format!("{} ({}), {} for {}", status.node.short(), status.network, status.mode.name(), ago(status.since))),
+        row("account", status.account.short()),
+        row("link", link),
+        row("peers", format!("{}", status.peers)),
+        row("work", format!(
+            "{} in hand; since the start {} pages, {} documents, {} inputs from peers",
+            status.work.in_hand, status.work.pages, status.work.documents, status.work.inputs_from_peers
+        )),
+        row("ever", format!(
+            "{} leases, {} accepted, {} rejected, {} not counted, {} given back, {} missed",
+            totals.leased, totals.accepted, totals.rejected, totals.inconclusive, totals.declined, totals.expired
+        )),
+        row("points", format!("{}", totals.points)),
+    ];
+    if let Some(earnings) = &status.earnings {
+        let account = &earnings.account;
+        rows.push(row("OPEN", format!("{} earned by epoch {}", account.cumulative, account.epoch)));
+    }
+    for warning in &status.warnings {
+        rows.push(row("warning", warning.clone()));
+    }
+    table(&rows)
+}

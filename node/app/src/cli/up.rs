@@ -1,0 +1,270 @@
+//! `openledger up`: consent, identity, network, and then the node.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use openledger_vault::{Passphrase, UnlockSource, VaultOptions};
+use openledger_wire::phrase::Phrase;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Session;
+use super::args::UpArgs;
+use super::out::table;
+use crate::conduct::Conduct;
+use crate::config::Config;
+use crate::data_dir::write_private;
+use crate::identity::{Keyring, PASSPHRASE_VARIABLE, Statements, ask_passphrase, unlock_source};
+use crate::limits;
+use crate::logs;
+use crate::network::Network;
+use crate::node::{self, RunOptions};
+use crate::time;
+use crate::worker::Program;
+
+/// A node that does not stop by itself within this time after it was told to is ended.
+const STOP_TIME_MAX: Duration = Duration::from_secs(12);
+
+/// `openledger up`.
+pub(super) fn up(
+    session: &Session,
+    args: UpArgs,
+    conduct: Arc<dyn Conduct>,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<()> {
+    let mut config = session.config()?;
+    if let Some(bind) = args.bind {
+        config.network.bind = bind;
+    }
+    session.data.make("")?;
+    session.data.make("logs")?;
+    let file = logs::LogFile::open(&session.data.log()).context("open the log")?;
+    logs::start(&config.log.level, Some(file), false).map_err(anyhow::Error::msg)?;
+    consent(session, &config, args.accept)?;
+    let named = args.network.as_deref().or(Some(config.network.name.as_str()));
+    let network = Network::find(&session.data, named)?;
+    let options = options(session, &args, config, network)?;
+    let stop = options.stop.clone();
+    watch_parent(args.exit_with_parent, stop.clone());
+    runtime.block_on(async {
+        watch_signals(stop.clone())?;
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_TIME_MAX).await;
+            tracing::error!("the node did not stop in time and is ended");
+            std::process::exit(1);
+        });
+        Ok::<_, anyhow::Error>(Box::pin(node::run(options, conduct)).await?)
+    })
+}
+
+/// Keys, delegation and everything else that a node starts with.
+fn options(
+    session: &Session,
+    args: &UpArgs,
+    config: Config,
+    network: Network,
+) -> anyhow::Result<RunOptions> {
+    let ring = identity(session, args.accept)?;
+    let mut warnings = ring.warnings();
+    let public = Keyring::public(&session.data)?;
+    let keys = ring.node_keys()?;
+    let words = ring.phrase().ok();
+    drop(ring);
+    let statements = Statements::of(&network);
+    let now = time::now();
+    let delegation = statements.delegation(public.node, words.as_ref(), now)?.context(
+        "join the network: this node key has no valid delegation and the 24 words are not on this machine; put them back with `openledger identity restore`",
+    )?;
+    let left_ms = delegation.1.expires.0.saturating_sub(now.0);
+    if left_ms < limits::DELEGATION_RENEW_MS {
+        warnings.push(format!(
+            "the node key's delegation ends in {}; renew it with `openledger identity restore`",
+            time::span(left_ms)
+        ));
+    }
+    if statements.binding()?.is_none()
+        && let Some(words) = &words
+    {
+        statements.bind_key(words, &words.payout_key()?, now.0)?;
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let (out, network_name, node) = (session.out, network.name().to_owned(), public.node);
+    let on_ready = move |control: &crate::control::Control| {
+        let value = json!({
+            "event": "ready", "node": node, "network": network_name,
+            "control": control.url(), "pid": std::process::id(),
+        });
+        let text = format!(
+            "node {} is up in network {network_name}; `openledger status` shows what it does, Ctrl-C stops it",
+            node.short()
+        );
+        // A closed standard output is no reason not to work.
+        let _ = out.show(&value, |_| text);
+    };
+    Ok(RunOptions {
+        data: session.data.clone(),
+        config,
+        network,
+        public,
+        keys,
+        delegation,
+        program: Program::current().context("find this program's file")?,
+        use_link: !args.no_link,
+        proofs_by_gossip: args.cut_link_after_commit,
+        warnings,
+        stop: CancellationToken::new(),
+        on_ready: Box::new(on_ready),
+    })
+}
+
+/// Shows on the first start what will be used, and asks once.
+fn consent(session: &Session, config: &Config, accept: bool) -> anyhow::Result<()> {
+    let path = session.data.join("consent.json");
+    if path.is_file() {
+        return Ok(());
+    }
+    session.out.note(&uses(session, config));
+    if !accept {
+        if !io::stdin().is_terminal() {
+            bail!("start the node: nobody agreed yet to what it uses, and there is no terminal to ask; add --accept");
+        }
+        if !ask("Agree and start? [y/N] ")? {
+            bail!("start the node: not agreed; change what it uses with `openledger config set`");
+        }
+    }
+    let consent = json!({ "at": time::now(), "version": env!("CARGO_PKG_VERSION") });
+    write_private(&path, &serde_json::to_vec_pretty(&consent)?)?;
+    Ok(())
+}
+
+/// What the node will use, in words.
+fn uses(session: &Session, config: &Config) -> String {
+    let row = |name: &str, value: String| vec![format!("  {name}"), value];
+    let bind = config.network.bind;
+    let text = table(&[
+        row("processor", format!(
+            "{} workers at lowest priority (work.parallel)", config.parallel()
+        )),
+        row("memory", format!(
+            "about 300 MiB; each worker at most {} GiB of address space",
+            limits::WORKER_MEMORY_BYTES_MAX >> 30
+        )),
+        row("disk", format!(
+            "at most {} MiB for pages and documents (work.disk_mib_max), in {}",
+            config.work.disk_mib_max, session.data.path().display()
+        )),
+        row("network", format!(
+            "at most 32 peers and {} pages in progress; listens on {bind}; pages are fetched from this machine's address, one request per site and second at most, as robots.txt allows",
+            limits::FETCHES_MAX
+        )),
+        row("work", format!("{} (work.kinds)", config.work.kinds.join(", "))),
+        row("kept", "public web pages, documents made of them, proofs of work; no data of yours leaves".to_owned()),
+    ]);
+    format!("This node will use:\n{text}")
+}
+
+/// The identity; a new one on the first start.
+fn identity(session: &Session, accept: bool) -> anyhow::Result<Keyring> {
+    if Keyring::exists(&session.data) {
+        let source = unlock_source(&Keyring::path(&session.data))?;
+        return Ok(Keyring::open(&session.data, &source)?);
+    }
+    let phrase = Phrase::generate()?;
+    let ring = create_identity(session, &phrase, accept)?;
+    if io::stderr().is_terminal() && io::stdin().is_terminal() && !accept {
+        session.out.note(&format!(
+            "These 24 words are your account. Whoever has them has your earnings; without them nobody can help you. Write them down:\n\n  {}\n",
+            *phrase.words()
+        ));
+        ask("Written down? [y/N] ")?;
+    } else {
+        session.out.note(
+            "a new account was created; `openledger identity words` shows its 24 recovery words: write them down",
+        );
+    }
+    Ok(ring)
+}
+
+/// Makes an identity; where the passphrase comes from depends on who is there.
+pub(super) fn create_identity(
+    session: &Session,
+    phrase: &Phrase,
+    unattended: bool,
+) -> anyhow::Result<Keyring> {
+    let vault = Keyring::path(&session.data);
+    let source = new_source(&vault, unattended)?;
+    let options = VaultOptions::default();
+    Ok(Keyring::create(&session.data, &source, options, phrase, time::now_s())?)
+}
+
+/// The source of a new vault's passphrase.
+pub(super) fn new_source(
+    vault: &std::path::Path,
+    unattended: bool,
+) -> anyhow::Result<UnlockSource> {
+    if let Some(source) = UnlockSource::detect(vault, PASSPHRASE_VARIABLE) {
+        return Ok(source);
+    }
+    if unattended || !io::stdin().is_terminal() {
+        return Ok(UnlockSource::KeyFile);
+    }
+    let first = ask_passphrase("New passphrase for this node's keys (empty: a key file, for unattended starts): ")?;
+    if first.is_empty() {
+        return Ok(UnlockSource::KeyFile);
+    }
+    if ask_passphrase("Again: ")? != first {
+        bail!("set the passphrase: the two differ; start again");
+    }
+    Ok(UnlockSource::Passphrase(Passphrase::new(first)))
+}
+
+fn ask(question: &str) -> anyhow::Result<bool> {
+    let mut terminal = io::stderr();
+    terminal.write_all(question.as_bytes())?;
+    terminal.flush()?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Stops the node when standard input ends: its starter is gone.
+fn watch_parent(wanted: bool, stop: CancellationToken) {
+    if !wanted {
+        return;
+    }
+    std::thread::spawn(move || {
+        let mut stdin = io::stdin().lock();
+        let mut buffer = [0u8; 256];
+        while matches!(stdin.read(&mut buffer), Ok(read) if read > 0) {}
+        stop.cancel();
+        // If even the runtime hangs, the process still goes.
+        std::thread::sleep(STOP_TIME_MAX + Duration::from_secs(1));
+        std::process::exit(1);
+    });
+}
+
+/// The first signal stops in order, the second at once.
+fn watch_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("watch for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("watch for signals")?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.is_cancelled() {
+                std::process::exit(1);
+            }
+            tracing::info!("stopping; once more stops at once");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,611 @@
+//! The durable outbox: records, signed envelopes, running numbers.
+//!
+//! Every method that changes something is one transaction, synced before it returns, so an
+//! [`Action`] never rests on what a power cut could take back. Calls block on the disk for a few
+//! milliseconds; async callers move them off their reactor.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use openledger_tables::{OpenError, Store, StoreError, StoreOptions, WriteTxn};
+use openledger_wire::link::{
+    AccountStatus, ClosedNotice, Declined, LeasedTask, LinkPush, NodeState, Receipt, SignedVerdict,
+};
+use openledger_wire::proof::{Commit, Proof, ProofBody, proof_id};
+use openledger_wire::{
+    BlobId, Commitment, EncodeError, Envelope, NodeKey, Open, ProofId, SecretNonce, UnixMs,
+};
+use thiserror::Error;
+
+use crate::check::Judge;
+use crate::event::{Action, Effect, Event, Handled, Key, Refusal, Refused};
+use crate::history::{Entry, Query, Totals};
+use crate::limits;
+use crate::record::{Promise, Stage, Work};
+use crate::rows::{BY_PROOF, BY_TIME, COUNTERS, LEASES, LIVE, Leased, PROOFS, Row, SIGNED, WORK};
+
+/// Why the outbox could not do what it was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OutboxError {
+    /// The file could not be opened.
+    #[error("open the outbox: {0}")]
+    Open(#[from] OpenError),
+    /// Reading or writing failed.
+    #[error("keep the outbox: {0}")]
+    Store(#[from] StoreError),
+    /// Signing failed, which only an oversized output can cause.
+    #[error("sign the work: {0}")]
+    Sign(String),
+    /// A stored envelope does not decode.
+    #[error("read a stored proof: {0}; the outbox file is damaged, restore a backup")]
+    Envelope(String),
+}
+
+/// Whose outbox this is and whom it believes.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Whom to believe.
+    pub judge: Judge,
+    /// The node's key.
+    pub key: NodeKey,
+}
+
+/// A finished output, to be promised.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The lease.
+    pub key: Key,
+    /// What went in: the page's id; zero for a fetch.
+    pub input: BlobId,
+    /// The output.
+    pub body: ProofBody,
+    /// A fresh secret of 32 random bytes.
+    pub nonce: SecretNonce,
+    /// What to commit to; `None` for the commitment that nonce and body open.
+    pub commitment: Option<Commitment>,
+}
+
+/// The outbox of one node in one network.
+#[derive(Debug)]
+pub struct Outbox {
+    store: Store,
+    setup: Setup,
+}
+
+impl Outbox {
+    /// Opens or creates the outbox in a file.
+    ///
+    /// # Errors
+    /// [`OutboxError::Open`].
+    pub fn open(path: impl AsRef<Path>, setup: Setup) -> Result<Self, OutboxError> {
+        Ok(Self::on(Store::open(path, options())?, setup))
+    }
+
+    /// An outbox on a store of the caller, opened with [`options`](Self::options).
+    #[must_use]
+    pub fn on(store: Store, setup: Setup) -> Self {
+        Self { store, setup }
+    }
+
+    /// How the outbox's store is opened.
+    #[must_use]
+    pub const fn options() -> StoreOptions {
+        options()
+    }
+
+    /// Takes what the coordinator pushed.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn push(&self, now: UnixMs, push: &LinkPush) -> Result<Handled, OutboxError> {
+        self.change(|batch| match push {
+            LinkPush::Leases(leases) => batch.leases(now, leases),
+            LinkPush::Closed(sets) => batch.closed(now, sets),
+            LinkPush::Receipts(receipts) => batch.receipts(now, receipts),
+            LinkPush::Verdicts(verdicts) => batch.verdicts(now, verdicts),
+            LinkPush::EpochClosed(_) => Ok(()),
+        })
+    }
+
+    /// Takes the coordinator's answer to a sync.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn state(&self, now: UnixMs, state: &NodeState) -> Result<Handled, OutboxError> {
+        self.change(|batch| {
+            batch.leases(now, &state.leases)?;
+            batch.closed(now, &state.closed)?;
+            batch.receipts(now, &state.receipts)?;
+            batch.verdicts(now, &state.verdicts)?;
+            for proof in &state.unknown {
+                batch.by_proof(now, *proof, Event::ProofUnknown)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Applies events to leases.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn events(&self, now: UnixMs, events: &[(Key, Event)]) -> Result<Handled, OutboxError> {
+        self.change(|batch| {
+            for (key, event) in events {
+                batch.apply(now, *key, event.clone())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Signs commitment and proof of a finished output and keeps both. The commitment may be sent
+    /// when this returns. Where the lease has a promise already, that one is sent again.
+    ///
+    /// # Errors
+    /// [`OutboxError::Sign`] for an output that is too large, and the store's errors.
+    pub fn finish(&self, now: UnixMs, finished: &Finished) -> Result<Handled, OutboxError> {
+        self.change(|batch| batch.finish(now, finished))
+    }
+
+    /// Notes an epoch's close and what of the account was claimed on chain.
+    ///
+    /// Points of accepted work count as vested once the account's pending points could not hold
+    /// them any more, given that pending points vest oldest first.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn account(
+        &self,
+        now: UnixMs,
+        account: &AccountStatus,
+        claimed: Option<Open>,
+    ) -> Result<Handled, OutboxError> {
+        let epoch = account.epoch;
+        let paid = account.cumulative > Open::ZERO
+            && claimed.is_some_and(|claimed| claimed >= account.cumulative);
+        self.change(|batch| {
+            let mut due: Vec<Work> = batch.live()?;
+            due.retain(|work| work.epoch().is_some_and(|own| own <= epoch));
+            for work in &due {
+                let newer = |other: &&Work| other.is_accepted() && other.epoch() > work.epoch();
+                let newer: u64 = due.iter().filter(newer).map(|other| other.points().0).sum();
+                let vested = newer.saturating_add(work.points().0) > account.pending.0;
+                batch.apply(now, work.key(), Event::EpochClosed { epoch, vested })?;
+                if paid {
+                    batch.apply(now, work.key(), Event::Claimed)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets deadlines pass.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn tick(&self, now: UnixMs) -> Result<Handled, OutboxError> {
+        let late = |work: &Work| work.stage.is_open() && work.deadline <= now;
+        if !self.live()?.iter().any(late) {
+            return Ok(Handled::default());
+        }
+        self.change(|batch| {
+            for work in batch.live()?.iter().filter(|work| late(work)) {
+                batch.apply(now, work.key(), Event::Tick)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// All that is to be done after a start or a new connection. Changes nothing.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn resume(&self, now: UnixMs) -> Result<Vec<Action>, OutboxError> {
+        let mut actions = Vec::new();
+        for work in self.live()? {
+            for effect in work.resume(now) {
+                actions.extend(self.action(&work, effect)?);
+            }
+        }
+        Ok(actions)
+    }
+
+    /// Proofs whose fate the coordinator is asked about, oldest first.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn unsettled(&self) -> Result<Vec<ProofId>, OutboxError> {
+        let mut live = self.live()?;
+        live.retain(Work::is_unsettled);
+        live.sort_by_key(|work| work.leased_at);
+        Ok(live.iter().filter_map(Work::proof).take(limits::UNSETTLED_MAX).collect())
+    }
+
+    /// Records that can still change.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn live(&self) -> Result<Vec<Work>, OutboxError> {
+        self.store.read(|txn| {
+            let keys = txn.table(LIVE)?.range(.., usize::MAX)?;
+            let table = txn.table(WORK)?;
+            let mut found = Vec::with_capacity(keys.len());
+            for (row, ()) in keys {
+                found.extend(table.get(&row)?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// One lease.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn get(&self, key: Key) -> Result<Option<Entry>, OutboxError> {
+        self.store.read(|txn| {
+            let Some(work) = txn.get(WORK, &key.row())? else { return Ok(None) };
+            let leased = txn.get(LEASES, &key.row())?.map(|leased| leased.0);
+            Ok(Some(Entry { work, leased }))
+        })
+    }
+
+    /// The signed proof of a lease.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn proof(&self, key: Key) -> Result<Option<Envelope>, OutboxError> {
+        let bytes = self.store.read::<_, OutboxError>(|txn| Ok(txn.get(PROOFS, &key.row())?))?;
+        bytes.map(|bytes| open_envelope(&bytes)).transpose()
+    }
+
+    /// Leases as a query wants them, newest first.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn history(&self, query: &Query) -> Result<Vec<Entry>, OutboxError> {
+        let rows_max = query.rows_max.min(limits::QUERY_ROWS_MAX);
+        self.store.read(|txn| {
+            let before = query.before.map_or(u64::MAX, |at| at.0);
+            let keys = txn
+                .table(BY_TIME)?
+                .range_back(..(before, Row::default()), limits::QUERY_ROWS_MAX.max(rows_max))?;
+            let (table, leases) = (txn.table(WORK)?, txn.table(LEASES)?);
+            let mut found = Vec::new();
+            for ((_, row), ()) in keys {
+                if found.len() >= rows_max {
+                    break;
+                }
+                let key = Key::of_row(row);
+                let wanted = |prefix: &String| key.task.to_string().starts_with(prefix.as_str());
+                if query.task.as_ref().is_some_and(|prefix| !wanted(prefix)) {
+                    continue;
+                }
+                let Some(work) = table.get(&row)? else { continue };
+                let leased = leases.get(&row)?.map(|leased| leased.0);
+                found.push(Entry { work, leased });
+            }
+            Ok(found)
+        })
+    }
+
+    /// Sums over everything.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn totals(&self) -> Result<Totals, OutboxError> {
+        self.store.read(|txn| Ok(txn.get(crate::rows::TOTALS, &0)?.unwrap_or_default()))
+    }
+
+    /// Drops settled records older than [`limits::HISTORY_MS`] and guards older than
+    /// [`limits::GUARD_MS`]; tells how many rows went.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub fn prune(&self, now: UnixMs) -> Result<usize, OutboxError> {
+        let history = now.0.saturating_sub(limits::HISTORY_MS);
+        let guard = now.0.saturating_sub(limits::GUARD_MS);
+        self.store.write(|txn| {
+            let old = txn.table(BY_TIME)?.range(..(history, Row::default()), limits::PRUNE_ROWS)?;
+            let mut gone = 0;
+            for ((at, row), ()) in old {
+                let work = txn.get(WORK, &row)?;
+                if work.as_ref().is_some_and(Work::is_live) {
+                    continue;
+                }
+                if let Some(proof) = work.as_ref().and_then(Work::proof) {
+                    txn.remove(BY_PROOF, &proof.0)?;
+                }
+                txn.remove(WORK, &row)?;
+                txn.remove(LEASES, &row)?;
+                txn.remove(PROOFS, &row)?;
+                txn.remove(LIVE, &row)?;
+                txn.remove(BY_TIME, &(at, row))?;
+                gone += 1;
+            }
+            let mut stale = Vec::new();
+            txn.table(SIGNED)?.scan(.., |row, deadline| {
+                if deadline < guard {
+                    stale.push(row);
+                }
+                if stale.len() < limits::PRUNE_ROWS {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+            for row in &stale {
+                txn.remove(SIGNED, row)?;
+            }
+            Ok(gone + stale.len())
+        })
+    }
+
+    /// One transaction; its effects become actions with what was committed.
+    fn change(
+        &self,
+        work: impl FnOnce(&mut Batch<'_>) -> Result<(), OutboxError>,
+    ) -> Result<Handled, OutboxError> {
+        let (mut handled, effects) = self.store.write(|txn| {
+            let mut batch = Batch {
+                txn,
+                setup: &self.setup,
+                handled: Handled::default(),
+                effects: Vec::new(),
+            };
+            work(&mut batch)?;
+            Ok::<_, OutboxError>((batch.handled, batch.effects))
+        })?;
+        for (key, effect) in effects {
+            let Some(entry) = self.get(key)? else { continue };
+            handled.actions.extend(self.action(&entry.work, effect)?);
+        }
+        Ok(handled)
+    }
+
+    /// An effect with its payload; `None` where the payload is gone.
+    fn action(&self, work: &Work, effect: Effect) -> Result<Option<Action>, OutboxError> {
+        let key = work.key();
+        let promise = work.promise.as_ref();
+        Ok(match effect {
+            Effect::Work => {
+                let leased = self.get(key)?.and_then(|entry| entry.leased);
+                leased.map(|leased| Action::Work(Box::new(leased)))
+            }
+            Effect::SendCommit => promise
+                .map(|promise| Action::SendCommit { key, envelope: promise.commit.clone() }),
+            Effect::SendProof | Effect::GossipProof => {
+                let (Some(promise), Some(envelope)) = (promise, self.proof(key)?) else {
+                    return Ok(None);
+                };
+                let proof = promise.proof;
+                Some(if effect == Effect::SendProof {
+                    Action::SendProof { key, proof, envelope }
+                } else {
+                    Action::GossipProof { proof, envelope }
+                })
+            }
+            Effect::Decline => {
+                let reason = work.why.clone();
+                Some(Action::Decline(Declined { task: key.task, wave: key.wave, reason }))
+            }
+        })
+    }
+}
+
+const fn options() -> StoreOptions {
+    StoreOptions::new("outbox", 1)
+}
+
+fn unsigned(error: EncodeError) -> OutboxError {
+    OutboxError::Sign(error.to_string())
+}
+
+fn open_envelope(bytes: &[u8]) -> Result<Envelope, OutboxError> {
+    Envelope::from_bytes(bytes).map_err(|error| OutboxError::Envelope(error.to_string()))
+}
+
+/// A transaction at work.
+struct Batch<'a> {
+    txn: &'a mut WriteTxn,
+    setup: &'a Setup,
+    handled: Handled,
+    effects: Vec<(Key, Effect)>,
+}
+
+impl Batch<'_> {
+    fn leases(&mut self, now: UnixMs, leases: &[LeasedTask]) -> Result<(), OutboxError> {
+        for leased in leases {
+            let lease = &leased.lease;
+            let key = Key { task: lease.task, wave: lease.wave };
+            if lease.node != self.setup.judge.node {
+                self.refuse(Some(key), None, Refusal::OtherNode(lease.node));
+                continue;
+            }
+            if let Some(work) = self.txn.get(WORK, &key.row())? {
+                let mut effects = work.resume(now);
+                if work.stage == Stage::Declined {
+                    effects.push(Effect::Decline);
+                }
+                self.effects.extend(effects.into_iter().map(|effect| (key, effect)));
+                continue;
+            }
+            if self.txn.table(SIGNED)?.contains(&key.row())? {
+                self.refuse(Some(key), None, Refusal::AlreadyCommitted);
+                continue;
+            }
+            let live = self.txn.table(LIVE)?.len()?;
+            if live >= limits::OPEN_MAX {
+                self.refuse(Some(key), None, Refusal::TooMany(live));
+                continue;
+            }
+            let work = Work::new(leased, now);
+            self.txn.insert(LEASES, &key.row(), &Leased(leased.clone()))?;
+            self.txn.insert(BY_TIME, &(now.0, key.row()), &())?;
+            self.keep(None, &work)?;
+            self.effects.push((key, Effect::Work));
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, now: UnixMs, sets: &[ClosedNotice]) -> Result<(), OutboxError> {
+        for notice in sets {
+            let key = Key { task: notice.set.task, wave: notice.set.wave };
+            self.apply(now, key, Event::Closed(notice.clone()))?;
+        }
+        Ok(())
+    }
+
+    fn receipts(&mut self, now: UnixMs, receipts: &[Receipt]) -> Result<(), OutboxError> {
+        for receipt in receipts {
+            if let Err(error) = self.setup.judge.receipt(receipt) {
+                self.refuse(None, Some(receipt.proof), error.into());
+                continue;
+            }
+            self.by_proof(now, receipt.proof, Event::Receipt(Box::new(receipt.clone())))?;
+        }
+        Ok(())
+    }
+
+    fn verdicts(&mut self, now: UnixMs, verdicts: &[SignedVerdict]) -> Result<(), OutboxError> {
+        for verdict in verdicts {
+            let proof = verdict.row.proof;
+            if let Err(error) = self.setup.judge.verdict(verdict) {
+                self.refuse(None, Some(proof), error.into());
+                continue;
+            }
+            let event = Event::Verdict(Box::new(verdict.clone()));
+            if self.txn.table(BY_PROOF)?.contains(&proof.0)? {
+                self.by_proof(now, proof, event)?;
+            } else if let Some(key) = self.promised_for(verdict)? {
+                self.apply(now, key, event)?;
+            } else {
+                self.refuse(None, Some(proof), Refusal::Unknown);
+                continue;
+            }
+            self.handled.points =
+                self.handled.points.checked_add(verdict.row.points).unwrap_or(self.handled.points);
+        }
+        Ok(())
+    }
+
+    /// The lease that a verdict about an unrevealed commitment is about: the coordinator never
+    /// saw the proof, so it cannot name it.
+    fn promised_for(&mut self, verdict: &SignedVerdict) -> Result<Option<Key>, OutboxError> {
+        let waves = self.txn.table(WORK)?.prefix(&verdict.row.task.0, 256)?;
+        let unrevealed = |work: &Work| work.promise.is_some() && work.receipt.is_none();
+        Ok(waves.iter().rev().find(|(_, work)| unrevealed(work)).map(|(row, _)| Key::of_row(*row)))
+    }
+
+    fn by_proof(&mut self, now: UnixMs, proof: ProofId, event: Event) -> Result<(), OutboxError> {
+        let key = self.txn.get(BY_PROOF, &proof.0)?;
+        match key.and_then(|bytes| Key::of_row_bytes(&bytes)) {
+            Some(key) => self.apply(now, key, event),
+            None => {
+                self.refuse(None, Some(proof), Refusal::Unknown);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(&mut self, now: UnixMs, finished: &Finished) -> Result<(), OutboxError> {
+        let key = finished.key;
+        let Some(work) = self.txn.get(WORK, &key.row())? else {
+            self.refuse(Some(key), None, Refusal::Unknown);
+            return Ok(());
+        };
+        if work.promise.is_some() || !work.stage.is_open() {
+            let again = work.resume(now);
+            if again.is_empty() && work.promise.is_none() {
+                let refusal = Refusal::OutOfOrder { event: "a finished output", stage: work.stage };
+                self.refuse(Some(key), None, refusal);
+            }
+            self.effects.extend(again.into_iter().map(|effect| (key, effect)));
+            return Ok(());
+        }
+        let seq = self.txn.get(COUNTERS, &"seq".to_owned())?.unwrap_or(0).saturating_add(1);
+        let (promise, proof) = self.seal(&work, finished, seq)?;
+        self.txn.insert(COUNTERS, &"seq".to_owned(), &seq)?;
+        self.txn.insert(SIGNED, &key.row(), &work.deadline.0)?;
+        self.txn.insert(BY_PROOF, &promise.proof.0, &key.to_row_bytes())?;
+        self.txn.insert(PROOFS, &key.row(), &proof)?;
+        self.apply(now, key, Event::Promised(Box::new(promise)))
+    }
+
+    /// Signs commitment and proof.
+    fn seal(
+        &self,
+        work: &Work,
+        finished: &Finished,
+        seq: u64,
+    ) -> Result<(Promise, Vec<u8>), OutboxError> {
+        let (judge, node_key) = (&self.setup.judge, &self.setup.key);
+        let output = finished.body.output_root();
+        let honest = || Commitment::new(&work.task, &judge.node, &finished.nonce, &output);
+        let commitment = finished.commitment.unwrap_or_else(honest);
+        let commit = Commit { task: work.task, wave: work.wave, commitment };
+        let commit = Envelope::seal(&commit, judge.network, node_key).map_err(unsigned)?;
+        let proof = Proof {
+            task: work.task,
+            node: judge.node,
+            wave: work.wave,
+            round: work.round,
+            seq,
+            input: finished.input,
+            output,
+            commitment,
+            nonce: finished.nonce,
+            body: finished.body.clone(),
+        };
+        let proof = Envelope::seal(&proof, judge.network, node_key).map_err(unsigned)?;
+        let bytes = proof.to_bytes().map_err(unsigned)?;
+        let proof = proof_id(&proof);
+        let promise =
+            Promise { commit, commitment, proof, seq, commit_held: false, proof_held: false };
+        Ok((promise, bytes))
+    }
+
+    fn apply(&mut self, now: UnixMs, key: Key, event: Event) -> Result<(), OutboxError> {
+        let Some(before) = self.txn.get(WORK, &key.row())? else {
+            self.refuse(Some(key), None, Refusal::Unknown);
+            return Ok(());
+        };
+        let mut after = before.clone();
+        match after.apply(&self.setup.judge, now, event) {
+            Ok(effects) => self.effects.extend(effects.into_iter().map(|effect| (key, effect))),
+            Err(refusal) => self.refuse(Some(key), after.proof(), refusal),
+        }
+        if after != before {
+            self.keep(Some(&before), &after)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, before: Option<&Work>, after: &Work) -> Result<(), OutboxError> {
+        let row = after.key().row();
+        let mut totals = self.txn.get(crate::rows::TOTALS, &0)?.unwrap_or_default();
+        totals.change(before, after);
+        self.txn.insert(crate::rows::TOTALS, &0, &totals)?;
+        self.txn.insert(WORK, &row, after)?;
+        if after.is_live() {
+            self.txn.insert(LIVE, &row, &())?;
+        } else {
+            self.txn.remove(LIVE, &row)?;
+        }
+        Ok(())
+    }
+
+    fn live(&mut self) -> Result<Vec<Work>, OutboxError> {
+        let keys = self.txn.table(LIVE)?.range(.., usize::MAX)?;
+        let table = self.txn.table(WORK)?;
+        let mut found = Vec::with_capacity(keys.len());
+        for (row, ()) in keys {
+            found.extend(table.get(&row)?);
+        }
+        Ok(found)
+    }
+
+    fn refuse(&mut self, key: Option<Key>, proof: Option<ProofId>, why: Refusal) {
+        tracing::debug!(lease = ?key, %why, "not applied");
+        self.handled.refused.push(Refused { key, proof, why });
+    }
+}

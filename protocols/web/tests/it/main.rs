@@ -1,0 +1,4 @@
+//! Tests of the shell as clients meet it.
+
+#[cfg(test)]
+mod shell;

@@ -1,0 +1,199 @@
+//! Real pages from packages of the system: which files, and which host serves which.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::limits;
+
+/// Folders of packages, by apt name. A `*` stands for a version.
+const PACKAGES: [(&str, &str); 3] = [
+    ("postgresql-doc", "/usr/share/doc/postgresql-doc-*/html"),
+    ("debian-policy", "/usr/share/doc/debian-policy"),
+    ("python3-doc", "/usr/share/doc/python3.*/html/library"),
+];
+
+/// Files that are navigation and not text.
+const NAVIGATION: [&str; 4] = ["index", "genindex", "bookindex", "contents"];
+
+/// One host with its slice of the pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Its name.
+    pub host: String,
+    /// Path of each page on the host, and its file.
+    pub pages: Vec<(String, PathBuf)>,
+}
+
+/// The folders to serve from: those that were named, or those of the packages.
+///
+/// # Errors
+/// When there is none, with the packages to install.
+pub fn roots(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    if let Some(missing) = named.iter().find(|root| !root.is_dir()) {
+        bail!("serve {}: there is no such folder; correct --site-root", missing.display());
+    }
+    if !named.is_empty() {
+        return Ok(named.to_vec());
+    }
+    let found: Vec<PathBuf> = PACKAGES.iter().flat_map(|(_, pattern)| matching(pattern)).collect();
+    if found.is_empty() {
+        let names: Vec<&str> = PACKAGES.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "find pages to serve: none of the packages {} is installed; run `apt-get install {}`, \
+             or name a folder with HTML files by --site-root",
+            names.join(", "),
+            names.first().copied().unwrap_or_default()
+        );
+    }
+    Ok(found)
+}
+
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("/")];
+    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+        found = found
+            .iter()
+            .flat_map(|folder| match part.split_once('*') {
+                None => vec![folder.join(part)],
+                Some((start, end)) => children(folder)
+                    .into_iter()
+                    .filter(|path| {
+                        let name = path.file_name().and_then(|name| name.to_str());
+                        name.is_some_and(|name| name.starts_with(start) && name.ends_with(end))
+                    })
+                    .collect(),
+            })
+            .filter(|path| path.is_dir())
+            .collect();
+    }
+    found
+}
+
+/// Deals `pages` pages out to hosts, round by round, so that each has a slice of its own.
+///
+/// # Errors
+/// When the folders hold too few, with what to do.
+pub fn deal(roots: &[PathBuf], pages: usize) -> anyhow::Result<Vec<Slice>> {
+    if pages == 0 {
+        bail!("serve pages: --pages must be at least 1");
+    }
+    let found = html_files(roots)?;
+    if found.len() < pages {
+        bail!(
+            "serve {pages} pages: {} hold only {} of {} to {} kB; install postgresql-doc, \
+             debian-policy and python3-doc, name more folders with --site-root, or lower --pages",
+            roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", "),
+            found.len(),
+            limits::PAGE_BYTES_MIN / 1_024,
+            limits::PAGE_BYTES_MAX / 1_024,
+        );
+    }
+    let hosts = limits::HOSTS.min(pages);
+    let mut slices: Vec<Slice> = (1..=hosts)
+        .map(|n| Slice { host: format!("docs{n:02}.devnet"), pages: Vec::new() })
+        .collect();
+    // Evenly over everything that is there, so that all packages are served from.
+    for at in 0..pages {
+        let Some(file) = found.get(at * found.len() / pages) else { continue };
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(slice) = slices.get_mut(at % hosts) {
+            slice.pages.push((format!("/{}/{name}", at / hosts), file.clone()));
+        }
+    }
+    Ok(slices)
+}
+
+/// All URLs, a page of each host in turn, so that no host is asked for all of its pages at once.
+#[must_use]
+pub fn urls(slices: &[Slice]) -> Vec<String> {
+    let longest = slices.iter().map(|slice| slice.pages.len()).max().unwrap_or(0);
+    let at = |n: usize| {
+        slices.iter().filter_map(move |slice| {
+            let (path, _) = slice.pages.get(n)?;
+            Some(format!("http://{}{path}", slice.host))
+        })
+    };
+    (0..longest).flat_map(at).collect()
+}
+
+/// The pages below the folders, each file once, in an order of their own.
+fn html_files(roots: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = BTreeSet::new();
+    let mut folders = roots.to_vec();
+    while let Some(folder) = folders.pop() {
+        fs::read_dir(&folder)
+            .with_context(|| format!("read the folder {}", folder.display()))?;
+        for path in children(&folder) {
+            let Ok(about) = fs::symlink_metadata(&path) else { continue };
+            let sized = (limits::PAGE_BYTES_MIN..=limits::PAGE_BYTES_MAX).contains(&about.len());
+            if about.is_dir() {
+                folders.push(path);
+            } else if about.is_file() && sized && is_page(&path) {
+                found.insert(path);
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn is_page(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let is_html = path.extension().is_some_and(|end| end == "html");
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    is_html && stem.bytes().all(plain) && !NAVIGATION.contains(&stem)
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: usize) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("deeper")).unwrap();
+        for n in 0..files {
+            let below = if n % 2 == 0 { "deeper/" } else { "" };
+            let text = vec![b'x'; 20_000];
+            fs::write(folder.path().join(format!("{below}page{n}.html")), text).unwrap();
+        }
+        fs::write(folder.path().join("short.html"), b"short").unwrap();
+        fs::write(folder.path().join("index.html"), vec![b'x'; 20_000]).unwrap();
+        folder
+    }
+
+    #[test]
+    fn every_host_serves_its_own_pages_and_every_url_is_there_once() {
+        let folder = folder(70);
+        let slices = deal(&[folder.path().to_owned()], 60).unwrap();
+        assert_eq!(slices.len(), limits::HOSTS);
+        assert!(slices.iter().all(|slice| slice.pages.len() == 3));
+        let files: BTreeSet<_> =
+            slices.iter().flat_map(|slice| slice.pages.iter().map(|(_, file)| file)).collect();
+        assert_eq!(files.len(), 60);
+        let urls = urls(&slices);
+        assert_eq!(urls.len(), 60);
+        assert_eq!(urls.iter().collect::<BTreeSet<_>>().len(), 60);
+        assert!(urls[0].starts_with("http://docs01.devnet/0/"), "{}", urls[0]);
+        assert!(urls[1].starts_with("http://docs02.devnet/0/"), "{}", urls[1]);
+    }
+
+    #[test]
+    fn too_few_pages_and_missing_folders_name_the_remedy() {
+        let folder = folder(3);
+        let error = deal(&[folder.path().to_owned()], 4).unwrap_err().to_string();
+        assert!(error.contains("only 3") && error.contains("postgresql-doc"), "{error}");
+        let error = roots(&[PathBuf::from("/nowhere")]).unwrap_err().to_string();
+        assert!(error.contains("--site-root"), "{error}");
+        assert_eq!(deal(&[folder.path().to_owned()], 2).unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,243 @@
+//! Starting everything in the order in which the parts need each other, and ending it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use crate::api::{Api, Campaign};
+use crate::chain::{Contracts, LocalChain, Terms};
+use crate::child::{Child, Spawn};
+use crate::corpus;
+use crate::limits;
+use crate::nodes::{Member, cast, json};
+use crate::profile::{self, CoordinatorKeys, Parts, Ports, Rules};
+use crate::programs::Programs;
+use crate::progress::Progress;
+use crate::sites::Sites;
+
+/// How large a network.
+#[derive(Clone, Debug)]
+pub struct Size {
+    /// Honest nodes.
+    pub nodes: usize,
+    /// Pages.
+    pub pages: usize,
+    /// Folders to serve pages from; empty for those of the packages.
+    pub site_roots: Vec<PathBuf>,
+}
+
+/// A running network.
+#[derive(Debug)]
+pub struct Network {
+    /// The binaries.
+    pub programs: Programs,
+    /// The folder with everything.
+    pub folder: PathBuf,
+    /// The signed profile.
+    pub profile: PathBuf,
+    /// The chain.
+    pub chain: LocalChain,
+    /// The contracts.
+    pub contracts: Contracts,
+    /// The web sites.
+    pub sites: Sites,
+    /// The coordinator's API.
+    pub api: Api,
+    /// All nodes.
+    pub members: Vec<Member>,
+    /// URLs of the campaign.
+    pub urls: Vec<String>,
+    children: Vec<Child>,
+}
+
+impl Network {
+    /// Starts a network and funds its campaign.
+    ///
+    /// # Errors
+    /// The first part that does not start; what was started is ended by then.
+    pub async fn start(
+        programs: Programs,
+        folder: &Path,
+        size: &Size,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Self> {
+        let logs = folder.join("logs");
+        std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
+        let slices = corpus::deal(&corpus::roots(&size.site_roots)?, size.pages)?;
+        let urls = corpus::urls(&slices);
+        let sites = Sites::start(&slices).await?;
+        progress.step("starting the chain, making keys, deploying contracts");
+        let coordinator = folder.join("coordinator");
+        let keys = coordinator_keys(&programs, &coordinator).await?;
+        let rules = rules(&programs).await?;
+        let terms = Terms {
+            epoch_budget: rules.epoch_budget,
+            epoch: Duration::from_millis(rules.epoch_ms),
+            proposer: keys.address()?,
+        };
+        let chain_ready = async {
+            // The first account deploys; each node's claims are paid by one of the others.
+            let chain = LocalChain::start(&programs, &logs, size.nodes + 1).await?;
+            let contracts = chain.deploy(terms).await?;
+            Ok::<_, anyhow::Error>((chain, contracts))
+        };
+        let identities = identities(&programs, folder, size.nodes);
+        let ((chain, contracts), members) = tokio::try_join!(chain_ready, identities)?;
+        progress.step("starting the coordinator");
+        let ports = Ports::free(std::net::Ipv4Addr::LOCALHOST).context("find free ports")?;
+        let honest = members.iter().filter(|member| member.part.is_honest());
+        let text = profile::text(Parts {
+            rules: &rules,
+            keys: &keys,
+            ports,
+            chain: contracts.contact.clone(),
+            founding: honest.map(|member| member.identity.node).collect(),
+            sites: &sites.addresses,
+        })?;
+        let profile = sign(&programs, &coordinator, &text).await?;
+        let started = start_coordinator(&programs, &coordinator, ports, &logs).await?;
+        let api = Api::new(&format!("http://{}", ports.http), coordinator.join("operator.token"))?;
+        let mut network = Self {
+            programs,
+            folder: folder.to_owned(),
+            profile,
+            chain,
+            contracts,
+            sites,
+            api,
+            members,
+            urls,
+            children: vec![started],
+        };
+        if let Err(error) = network.populate(&logs, progress).await {
+            network.stop().await;
+            return Err(error);
+        }
+        Ok(network)
+    }
+
+    async fn populate(&mut self, logs: &Path, progress: &mut Progress) -> anyhow::Result<()> {
+        progress.step(&format!("starting {} nodes", self.members.len()));
+        let mut starting = JoinSet::new();
+        for member in self.members.clone() {
+            let (programs, profile) = (self.programs.clone(), self.profile.clone());
+            let logs = logs.to_owned();
+            starting.spawn(async move { member.start(&programs, &profile, &logs).await });
+        }
+        // Those that did start are ended with the rest, whatever became of the others.
+        let mut failure = None;
+        while let Some(started) = starting.join_next().await {
+            match started.context("start a node")? {
+                Ok(child) => self.children.push(child),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        progress.step("waiting until all nodes are connected");
+        let wanted = self.members.len() as u64;
+        let deadline = tokio::time::Instant::now() + limits::READY_TIME_MAX;
+        while self.api.status().await?.connected < wanted {
+            self.check()?;
+            anyhow::ensure!(
+                tokio::time::Instant::now() < deadline,
+                "start the nodes: only {} of {wanted} reach the coordinator; see {}",
+                self.api.status().await?.connected,
+                logs.display()
+            );
+            tokio::time::sleep(limits::LOOK_PAUSE / 4).await;
+        }
+        let campaign = Campaign {
+            name: "manuals".to_owned(),
+            contact: "operator@devnet.invalid".to_owned(),
+            terms: "documentation under free licences".to_owned(),
+            budget: limits::CAMPAIGN_POINTS,
+            replicas: 2,
+            urls: self.urls.clone(),
+        };
+        self.api.fund(&campaign).await
+    }
+
+    /// Fails if a process has ended.
+    ///
+    /// # Errors
+    /// Its last words.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.chain.child.check()?;
+        self.children.iter_mut().try_for_each(Child::check)
+    }
+
+    /// Ends all processes: first all but the chain at once, then the chain.
+    pub async fn stop(self) {
+        let Self { chain, mut children, .. } = self;
+        children.iter_mut().for_each(Child::release);
+        let mut ending: JoinSet<()> = children.into_iter().map(Child::reap).collect();
+        while ending.join_next().await.is_some() {}
+        chain.child.reap().await;
+    }
+}
+
+async fn coordinator_keys(programs: &Programs, folder: &Path) -> anyhow::Result<CoordinatorKeys> {
+    let init = Spawn::new("create the coordinator's keys", &programs.coordinator);
+    let init = init.args(["init", "--json", "--dir"]).arg(folder.as_os_str());
+    json(&init.output().await?)
+}
+
+async fn rules(programs: &Programs) -> anyhow::Result<Rules> {
+    let rules = Spawn::new("list rule sets", &programs.coordinator).args(["rules", "--json"]);
+    Rules::devnet(&rules.output().await?)
+}
+
+async fn identities(
+    programs: &Programs,
+    folder: &Path,
+    honest: usize,
+) -> anyhow::Result<Vec<Member>> {
+    let mut making = JoinSet::new();
+    for ((name, part), number) in cast(honest).into_iter().zip(10u8..) {
+        let (programs, folder) = (programs.clone(), folder.to_owned());
+        making.spawn(async move { Member::create(&programs, &folder, name, part, number).await });
+    }
+    let mut members = Vec::new();
+    while let Some(member) = making.join_next().await {
+        members.push(member.context("create an identity")??);
+    }
+    members.sort_by_key(|member| member.ip);
+    Ok(members)
+}
+
+/// Lets the coordinator sign the profile, beside its configuration and for the nodes.
+async fn sign(programs: &Programs, folder: &Path, text: &str) -> anyhow::Result<PathBuf> {
+    let (draft, signed) = (folder.join("profile.draft.toml"), folder.join("network.toml"));
+    std::fs::write(&draft, text).with_context(|| format!("write {}", draft.display()))?;
+    Spawn::new("sign the network profile", &programs.coordinator)
+        .args(["profile", "sign"])
+        .arg(draft.as_os_str())
+        .arg("--vault")
+        .arg(folder.join("keys.vault").as_os_str())
+        .arg("--out")
+        .arg(signed.as_os_str())
+        .output()
+        .await?;
+    Ok(signed)
+}
+
+async fn start_coordinator(
+    programs: &Programs,
+    folder: &Path,
+    ports: Ports,
+    logs: &Path,
+) -> anyhow::Result<Child> {
+    let config = folder.join("coordinator.toml");
+    std::fs::write(&config, profile::coordinator_config(ports))
+        .with_context(|| format!("write {}", config.display()))?;
+    let mut child = Spawn::new("coordinator", &programs.coordinator)
+        .args(["run", "--json", "--exit-with-parent", "--config"])
+        .arg(config.as_os_str())
+        .start(logs)?;
+    child.wait_for(|line| line.contains("\"ready\"").then_some(())).await?;
+    Ok(child)
+}

@@ -1,0 +1,124 @@
+//! `openledger-devnet`: a whole real network on one machine.
+#![expect(clippy::print_stdout, reason = "a command-line program")]
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use openledger_devnet::devnet::{self, Options};
+use openledger_devnet::launch::Size;
+use openledger_devnet::{guard, limits};
+
+/// A whole real network on one machine: a chain with the contracts, a coordinator, honest nodes
+/// and three cheaters, and web sites for them to fetch. Ctrl-C ends all of it.
+#[derive(Debug, Parser)]
+#[command(name = "openledger-devnet", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// End once the first vested points of every honest account are claimed on chain
+    #[arg(long)]
+    once: bool,
+    /// Print one JSON object with the figures instead of text
+    #[arg(long)]
+    json: bool,
+    /// Honest nodes
+    #[arg(long, default_value_t = limits::NODES, value_name = "N")]
+    nodes: usize,
+    /// Pages that are fetched and refined
+    #[arg(long, default_value_t = limits::PAGES, value_name = "N")]
+    pages: usize,
+    /// Folder with HTML files to serve; may be repeated [default: those of installed packages]
+    #[arg(long, value_name = "FOLDER")]
+    site_root: Vec<PathBuf>,
+    /// Folder for keys, data and logs [default: a new one that is removed at the end]
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    /// Keep the folder
+    #[arg(long)]
+    keep: bool,
+    /// The anvil binary [default: that of OPENLEDGER_ANVIL, else the one of contracts/solidity]
+    #[arg(long, value_name = "FILE")]
+    anvil: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a program and end it when standard input ends
+    #[command(hide = true)]
+    Guard {
+        /// The program with its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nowhere else to say it if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "openledger-devnet: failed to {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Guard { command }) = &arguments.command {
+        let failed = guard::run(command)?.is_some_and(|status| !status.success());
+        return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    let (folder, is_own) = match &arguments.dir {
+        Some(folder) => (folder.clone(), false),
+        None => (std::env::temp_dir().join(format!("openledger-devnet-{}", std::process::id())), true),
+    };
+    make_private(&folder)?;
+    let folder = folder.canonicalize().context("find the devnet's folder")?;
+    let size = Size {
+        nodes: arguments.nodes,
+        pages: arguments.pages,
+        site_roots: arguments.site_root.clone(),
+    };
+    devnet::check_size(&size)?;
+    let options =
+        Options { once: arguments.once, size, folder: folder.clone(), anvil: arguments.anvil };
+    let json = arguments.json;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("start the runtime")?;
+    let ending = runtime.block_on(Box::pin(devnet::run(&options, |figures, summary| {
+        if json {
+            println!("{}", serde_json::to_string(figures).context("write the figures")?);
+        } else {
+            println!("{}{summary}", figures.lines());
+            if !options.once {
+                println!("the network goes on; Ctrl-C ends it");
+            }
+        }
+        std::io::stdout().flush().context("print the figures")
+    })));
+    drop(runtime);
+    // A run that failed leaves its logs for whoever wants to know why.
+    let met = matches!(&ending, Ok(ending) if ending.figures.as_ref().is_none_or(|f| f.ok()));
+    if is_own && !arguments.keep && met {
+        std::fs::remove_dir_all(&folder)
+            .with_context(|| format!("remove {}", folder.display()))?;
+    } else {
+        let _ = writeln!(std::io::stderr(), "openledger-devnet: everything is in {}", folder.display());
+    }
+    ending?;
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Makes the folder, for its owner alone: there are keys in it.
+fn make_private(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("make {}", folder.display()))
+}

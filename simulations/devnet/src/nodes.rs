@@ -1,0 +1,221 @@
+//! The nodes, honest ones and cheaters, each a process with a folder and an address of its own.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use openledger_wire::{AccountId, EvmAddress, NodeId, Open, ProofId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::child::{Child, Spawn};
+use crate::programs::Programs;
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Does what it says.
+    Honest,
+    /// Honest, but its proofs go by gossip only.
+    CutLink,
+    /// Cheats with this conduct.
+    Cheater(&'static str),
+}
+
+impl Part {
+    /// Whether it does what it says.
+    #[must_use]
+    pub const fn is_honest(self) -> bool {
+        !matches!(self, Self::Cheater(_))
+    }
+}
+
+/// The conducts of the cheaters.
+pub const CONDUCTS: [&str; 3] = ["copier", "fabricator", "sometimes"];
+
+/// Who a node is, as `openledger identity` prints it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Identity {
+    /// Who earns.
+    pub account: AccountId,
+    /// The node.
+    pub node: NodeId,
+    /// The payout address of its words, which `up` binds.
+    pub default_payout: EvmAddress,
+}
+
+/// A node with its identity.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its name: of its folder and log.
+    pub name: String,
+    /// What it is.
+    pub part: Part,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Its folder.
+    pub data: PathBuf,
+    /// Who it is.
+    pub identity: Identity,
+}
+
+/// What of `openledger status` is looked at.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeStatus {
+    /// Connected peers.
+    pub peers: u64,
+    /// Blobs.
+    pub blobs: BlobCounts,
+    /// Sums over everything.
+    pub totals: Totals,
+}
+
+/// Blob counters.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct BlobCounts {
+    /// Fetched from peers and verified.
+    pub fetched: u64,
+}
+
+/// Lease counters.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Totals {
+    /// Leases.
+    pub leased: u64,
+    /// Given back.
+    pub declined: u64,
+    /// Not done in time.
+    pub expired: u64,
+}
+
+/// What of `openledger earnings` is looked at.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Earnings {
+    /// All OPEN earned by the last closed epoch.
+    pub cumulative: Open,
+    /// What was claimed on chain.
+    pub claimed: Option<Open>,
+}
+
+#[derive(Deserialize)]
+struct Cheat {
+    proof: ProofId,
+}
+
+/// The cast: honest nodes, the last of them with its link cut for proofs, then the cheaters.
+#[must_use]
+pub fn cast(honest: usize) -> Vec<(String, Part)> {
+    let honest_node = |n: usize| {
+        let part = if n == honest { Part::CutLink } else { Part::Honest };
+        (format!("node{n:02}"), part)
+    };
+    let cheater = |conduct: &'static str| (conduct.to_owned(), Part::Cheater(conduct));
+    (1..=honest).map(honest_node).chain(CONDUCTS.map(cheater)).collect()
+}
+
+impl Member {
+    /// Creates the identity of a node.
+    ///
+    /// # Errors
+    /// What the node's program says.
+    pub async fn create(
+        programs: &Programs,
+        folder: &Path,
+        name: String,
+        part: Part,
+        number: u8,
+    ) -> anyhow::Result<Self> {
+        let data = folder.join("nodes").join(&name);
+        std::fs::create_dir_all(&data).with_context(|| format!("make {}", data.display()))?;
+        let create = Spawn::new(format!("create the identity of {name}"), &programs.node)
+            .arg("--data-dir")
+            .arg(data.as_os_str())
+            .args(["--json", "identity", "create", "--unattended"]);
+        let identity = json(&create.output().await?)?;
+        let ip = Ipv4Addr::new(127, number, 0, 1);
+        Ok(Self { name, part, ip, data, identity })
+    }
+
+    /// Starts the node and waits until it answers.
+    ///
+    /// # Errors
+    /// The last words of its log.
+    pub async fn start(
+        &self,
+        programs: &Programs,
+        profile: &Path,
+        logs: &Path,
+    ) -> anyhow::Result<Child> {
+        let mut spawn = match self.part {
+            Part::Honest | Part::CutLink => Spawn::new(&self.name, &programs.node),
+            Part::Cheater(conduct) => Spawn::new(&self.name, &programs.adversary)
+                .args(["--conduct", conduct, "--record"])
+                .arg(self.record().as_os_str()),
+        };
+        spawn = spawn.arg("--data-dir").arg(self.data.as_os_str()).args(["--json", "up"]);
+        spawn = spawn.args(["--accept", "--exit-with-parent", "--bind"]).arg(self.ip.to_string());
+        spawn = spawn.arg("--network").arg(profile.as_os_str());
+        if self.part == Part::CutLink {
+            spawn = spawn.arg("--cut-link-after-commit");
+        }
+        let mut child = spawn.start(logs)?;
+        child.wait_for(|line| line.contains("\"ready\"").then_some(())).await?;
+        Ok(child)
+    }
+
+    /// `openledger status`.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn status(&self, programs: &Programs) -> anyhow::Result<NodeStatus> {
+        json(&self.ask(programs, "status").output().await?)
+    }
+
+    /// `openledger earnings`.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn earnings(&self, programs: &Programs) -> anyhow::Result<Earnings> {
+        json(&self.ask(programs, "earnings").output().await?)
+    }
+
+    /// `openledger claim`, with an account that pays the gas.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn claim(&self, programs: &Programs, gas_key: &str) -> anyhow::Result<()> {
+        const VARIABLE: &str = "DEVNET_GAS_KEY";
+        let claim = self.ask(programs, "claim").args(["--key-env", VARIABLE]);
+        claim.variable(VARIABLE, gas_key).output().await.map(|_| ())
+    }
+
+    fn ask(&self, programs: &Programs, command: &str) -> Spawn {
+        Spawn::new(format!("openledger {command} of {}", self.name), &programs.node)
+            .arg("--data-dir")
+            .arg(self.data.as_os_str())
+            .args(["--json", command])
+    }
+
+    /// Dishonest proofs that a cheater noted.
+    ///
+    /// # Errors
+    /// A record that is not readable.
+    pub fn cheats(&self) -> anyhow::Result<Vec<ProofId>> {
+        let path = self.record();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        text.lines().map(|line| json::<Cheat>(line).map(|cheat| cheat.proof)).collect()
+    }
+
+    fn record(&self) -> PathBuf {
+        self.data.join("cheats.jsonl")
+    }
+}
+
+/// A command's answer.
+pub(crate) fn json<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
+    serde_json::from_str(text.trim()).with_context(|| format!("understand {text:?}"))
+}
