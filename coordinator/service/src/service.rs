@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use openledger_contracts::ChainOptions;
-use openledger_ledger::{EmbeddedLedger, Ledger, LedgerError};
-use openledger_rules::{RuleSet, Setup};
+use openledger_ledger::Ledger;
+use openledger_rules::Setup;
 use openledger_swarm::{
     Blobs, BlobsConfig, IrohBlobs, LinkError, LinkLimits, LinkServer, LinkServerConfig, StoreError,
     SwarmConfig, SwarmError,
 };
-use openledger_web::{Live, ServeError, Token, TokenError, WebConfig, WebServer};
+use openledger_web::{Live, WebConfig, WebServer};
 use openledger_wire::log::Line;
 use openledger_wire::profile::{BeaconSource, Profile};
-use openledger_wire::{EncodeError, Epoch, EvmAddress, NodeId};
-use thiserror::Error;
+use openledger_wire::{Epoch, RuleSetId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,122 +23,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::beacon::{BeaconClient, Blocks};
 use crate::bundles::Bundles;
-use crate::config::{self, Config, ConfigError};
+use crate::config::Config;
 use crate::core::{Core, CoreConfig, CoreError};
 use crate::gossip::{Gossip, GossipParts, GossipRules};
 use crate::http::{self, Api};
-use crate::keys::{Keys, KeysError};
+use crate::keys::Keys;
 use crate::limits;
 use crate::link::{self, Link};
+use crate::parts::{Parts, StartError};
 use crate::settle::{ChainBlocks, RewardsChain, Settlement, Settler};
 use crate::signer::Signer;
-use crate::token;
-
-/// Why the coordinator did not start.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The configuration or the profile.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The keys.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// These keys are not the profile's coordinator.
-    #[error(
-        "run this network: its profile names coordinator {expected} with settlement address \
-             0x{expected_address}, the vault holds {found} and 0x{found_address}; use the vault \
-             that belongs to it, or sign a profile with these keys"
-    )]
-    OtherCoordinator {
-        /// Node key of the profile.
-        expected: NodeId,
-        /// Settlement address of the profile.
-        expected_address: EvmAddress,
-        /// Node key here.
-        found: NodeId,
-        /// Settlement address here.
-        found_address: EvmAddress,
-    },
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The core.
-    #[error(transparent)]
-    Core(#[from] CoreError),
-    /// The blob store.
-    #[error(transparent)]
-    Blobs(#[from] StoreError),
-    /// Gossip.
-    #[error(transparent)]
-    Swarm(#[from] SwarmError),
-    /// The link.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// HTTP.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    /// The operator's token.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// A file of the data folder.
-    #[error("write {path}: {source}; check the folder's permissions and free space")]
-    File {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The HTTP client for beacons.
-    #[error("set up the client for beacons: {0}")]
-    Client(String),
-    /// The rule set cannot be hashed.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-}
-
-/// What a coordinator is started with.
-pub struct Parts {
-    /// The configuration.
-    pub config: Config,
-    /// The network profile.
-    pub profile: Profile,
-    /// Its signed text, as nodes get it.
-    pub profile_text: String,
-    /// The rules in force.
-    pub rules: RuleSet,
-    /// The keys.
-    pub keys: Keys,
-    /// Where everything is kept.
-    pub ledger: Arc<dyn Ledger>,
-    /// The token that funds campaigns.
-    pub operator: Token,
-}
-
-impl Parts {
-    /// What a configuration names: profile, rules, keys, ledger and token.
-    ///
-    /// # Errors
-    /// Whatever is missing or does not fit, with what to do.
-    pub fn load(config: Config) -> Result<Self, StartError> {
-        let (profile, profile_text) = config.profile()?;
-        let rules = config::rule_set(&profile)?;
-        let keys = Keys::open(&config.vault)?;
-        let named = &profile.coordinator;
-        let (found, found_address) = (keys.node.public(), keys.settlement.address());
-        if named.node != found || named.settlement != found_address {
-            return Err(StartError::OtherCoordinator {
-                expected: named.node,
-                expected_address: named.settlement,
-                found,
-                found_address,
-            });
-        }
-        let ledger = Arc::new(EmbeddedLedger::open(config.data_dir.join("ledger.redb"))?);
-        let operator = token::read_or_make(&config.http.operator_token)?;
-        Ok(Self { config, profile, profile_text, rules, keys, ledger, operator })
-    }
-}
 
 /// A running coordinator.
 pub struct Coordinator {
@@ -160,73 +53,41 @@ impl Coordinator {
     /// # Errors
     /// The first part that did not start.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let stop = CancellationToken::new();
+        let started = Box::pin(Self::start_parts(parts, stop.clone())).await;
+        if started.is_err() {
+            // What had started already must not go on alone.
+            stop.cancel();
+        }
+        started
+    }
+
+    async fn start_parts(parts: Parts, stop: CancellationToken) -> Result<Self, StartError> {
         let Parts { config, profile, profile_text, rules, keys, ledger, operator } = parts;
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let rule_set = rules.id()?;
         let setup = Setup::of(&profile, rules);
         let chain = chain_options(&profile, &keys);
-        let blocks: Option<Arc<dyn Blocks>> = (profile.beacon == BeaconSource::Prevrandao)
-            .then(|| Arc::new(ChainBlocks::new(chain.clone())) as Arc<dyn Blocks>);
-        let beacons = BeaconClient::new(Arc::new(setup.clone()), blocks)
-            .map_err(|error| StartError::Client(error.to_string()))?;
         let signer = Arc::new(Signer::new(keys.settlement.clone(), setup.domain, setup.network));
-        let (core, core_task) = Core::start(CoreConfig {
-            setup: setup.clone(),
-            ledger: Arc::clone(&ledger),
-            beacons,
-            stop: stop.clone(),
-        })
-        .await?;
+        let beacons = beacon_client(&setup, &chain)?;
+        let (kept, stopping) = (Arc::clone(&ledger), stop.clone());
+        let core = CoreConfig { setup: setup.clone(), ledger: kept, beacons, stop: stopping };
+        let (core, core_task) = Core::start(core).await?;
         let blobs = start_blobs(&config, &keys).await?;
         let shared = blobs.clone().map(|blobs| Arc::new(blobs) as Arc<dyn Blobs>);
         let bundles = Bundles::new(Arc::clone(&ledger), shared.clone());
+        let base = Base { core, ledger, signer, bundles, setup, tasks: TaskTracker::new(), stop };
+
         let first_by_gossip = Arc::new(AtomicU64::new(0));
-        let gossip = match shared {
-            None => None,
-            Some(blobs) => {
-                let parts = GossipParts {
-                    swarm: swarm_config(&config, &profile, &keys),
-                    rules: GossipRules {
-                        network: setup.network,
-                        domain: setup.domain,
-                        coordinator: signer.address(),
-                    },
-                    core: core.clone(),
-                    blobs,
-                    bundles: bundles.clone(),
-                    signer: Arc::clone(&signer),
-                    key: keys.node.clone(),
-                    first: Arc::clone(&first_by_gossip),
-                };
-                let (gossip, events) = Gossip::start(parts).await?;
-                tasks.spawn(Arc::clone(&gossip).hear(events, stop.clone()));
-                tasks.spawn(Arc::clone(&gossip).say(stop.clone()));
-                Some(gossip)
-            }
-        };
-        let (claimable_sender, claimable) = watch::channel(None);
-        let service = Arc::new(Link::new(
-            core.clone(),
-            Arc::clone(&ledger),
-            Arc::clone(&signer),
-            claimable.clone(),
-        ));
-        let server = LinkServerConfig {
-            key: keys.node.clone(),
-            address: config.link.address,
-            limits: LinkLimits::default(),
-        };
-        let link = LinkServer::bind(server, Arc::clone(&service) as _).await?;
-        let pushing = service.push_all(link.clone());
-        tasks.spawn(until(stop.clone(), pushing));
-        let settlement: Option<Arc<dyn Settlement>> = config
-            .settlement
-            .enabled
-            .then(|| Arc::new(RewardsChain::new(chain, profile.chain.rewards)) as _);
-        let settler =
-            Settler::new(core.clone(), bundles.clone(), settlement, rule_set, claimable_sender);
-        tasks.spawn(settler.run(stop.clone()));
+        let swarm = swarm_config(&config, &profile, &keys);
+        let first = Arc::clone(&first_by_gossip);
+        let gossip = base.start_gossip(swarm, shared, &keys, first).await?;
+        let (sender, claimable) = watch::channel(None);
+        let link = base.start_link(&config, &keys, claimable.clone()).await?;
+        let rewards = profile.chain.rewards;
+        let settlement = config.settlement.enabled.then(|| RewardsChain::new(chain, rewards));
+        base.start_settler(settlement, rule_set, sender);
         let live = Live::default();
+        let Base { core, ledger, signer, bundles, setup, tasks, stop } = base;
         tasks.spawn(until(stop.clone(), tell_pages(core.clone(), live.clone())));
         let api = Api {
             core: core.clone(),
@@ -241,8 +102,8 @@ impl Coordinator {
             profile: profile_text.into(),
             name: profile.name.to_string().into(),
         };
-        let web = web_config(&config);
-        let web = WebServer::start(web, http::routes(api, operator, config.http.metrics)).await?;
+        let routes = http::routes(api, operator, config.http.metrics);
+        let web = WebServer::start(web_config(&config), routes).await?;
         Ok(Self { core, core_task, link, web, blobs, gossip, claimable, tasks, stop })
     }
 
@@ -304,6 +165,85 @@ impl Coordinator {
         }
         ended
     }
+}
+
+/// What all parts are built on.
+struct Base {
+    core: Core,
+    ledger: Arc<dyn Ledger>,
+    signer: Arc<Signer>,
+    bundles: Bundles,
+    setup: Setup,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Base {
+    async fn start_gossip(
+        &self,
+        swarm: SwarmConfig,
+        blobs: Option<Arc<dyn Blobs>>,
+        keys: &Keys,
+        first: Arc<AtomicU64>,
+    ) -> Result<Option<Arc<Gossip>>, SwarmError> {
+        let Some(blobs) = blobs else { return Ok(None) };
+        let rules = GossipRules {
+            network: self.setup.network,
+            domain: self.setup.domain,
+            coordinator: self.signer.address(),
+        };
+        let parts = GossipParts {
+            swarm,
+            rules,
+            core: self.core.clone(),
+            blobs,
+            bundles: self.bundles.clone(),
+            signer: Arc::clone(&self.signer),
+            key: keys.node.clone(),
+            first,
+        };
+        let (gossip, events) = Gossip::start(parts).await?;
+        self.tasks.spawn(Arc::clone(&gossip).hear(events, self.stop.clone()));
+        self.tasks.spawn(Arc::clone(&gossip).say(self.stop.clone()));
+        Ok(Some(gossip))
+    }
+
+    async fn start_link(
+        &self,
+        config: &Config,
+        keys: &Keys,
+        claimable: watch::Receiver<Option<Epoch>>,
+    ) -> Result<LinkServer, LinkError> {
+        let (ledger, signer) = (Arc::clone(&self.ledger), Arc::clone(&self.signer));
+        let service = Arc::new(Link::new(self.core.clone(), ledger, signer, claimable));
+        let server = LinkServerConfig {
+            key: keys.node.clone(),
+            address: config.link.address,
+            limits: LinkLimits::default(),
+        };
+        let link = LinkServer::bind(server, Arc::clone(&service) as _).await?;
+        self.tasks.spawn(until(self.stop.clone(), service.push_all(link.clone())));
+        Ok(link)
+    }
+
+    fn start_settler(
+        &self,
+        chain: Option<RewardsChain>,
+        rule_set: RuleSetId,
+        claimable: watch::Sender<Option<Epoch>>,
+    ) {
+        let chain = chain.map(|chain| Arc::new(chain) as Arc<dyn Settlement>);
+        let (core, bundles) = (self.core.clone(), self.bundles.clone());
+        let settler = Settler::new(core, bundles, chain, rule_set, claimable);
+        self.tasks.spawn(settler.run(self.stop.clone()));
+    }
+}
+
+fn beacon_client(setup: &Setup, chain: &ChainOptions) -> Result<BeaconClient, StartError> {
+    let reads_blocks = setup.beacon == BeaconSource::Prevrandao;
+    let blocks = || Arc::new(ChainBlocks::new(chain.clone())) as Arc<dyn Blocks>;
+    BeaconClient::new(Arc::new(setup.clone()), reads_blocks.then(blocks))
+        .map_err(|error| StartError::Client(error.to_string()))
 }
 
 fn chain_options(profile: &Profile, keys: &Keys) -> ChainOptions {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use openledger_web::Token;
 
-use crate::service::StartError;
+use crate::parts::StartError;
 
 /// The token in the file; makes both when there is none.
 pub(crate) fn read_or_make(path: &Path) -> Result<Token, StartError> {

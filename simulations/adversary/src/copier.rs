@@ -40,17 +40,13 @@ impl Copier {
         Self { inventor, cheats, state: Mutex::default() }
     }
 
-    fn copy(
-        &self,
-        prepared: &Envelope,
-        key: &NodeKey,
-        network: NetworkId,
-    ) -> Option<(Envelope, Proof)> {
+    /// What is sent in place of the proof that was prepared; the same each time.
+    fn copy(&self, prepared: &Envelope, key: &NodeKey, network: NetworkId) -> Option<Envelope> {
         let own = prepared.open::<Proof>(network).ok()?.value;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let known = state.sent.get(&prepared.id()).cloned();
         if let Some(Some(copied)) = known {
-            return Some((copied, own));
+            return Some(copied);
         }
         let neighbours: Vec<Proof> = state
             .heard
@@ -73,7 +69,7 @@ impl Copier {
         };
         let envelope = Envelope::seal(&copied, network, key).ok()?;
         state.sent.insert(prepared.id(), Some(envelope.clone()));
-        Some((envelope, copied))
+        Some(envelope)
     }
 }
 
@@ -92,7 +88,8 @@ impl Conduct for Copier {
     }
 
     fn proof(&self, honest: Envelope, key: &NodeKey, network: NetworkId) -> Option<Envelope> {
-        let (copied, proof) = self.copy(&honest, key, network)?;
+        let copied = self.copy(&honest, key, network)?;
+        let proof = copied.open::<Proof>(network).ok()?.value;
         self.cheats.note(proof_id(&copied), &proof, "copied behind a random commitment").ok()?;
         Some(copied)
     }

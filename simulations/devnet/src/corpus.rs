@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use openledger_wire::BlobId;
 
 use crate::limits;
 
@@ -119,7 +120,8 @@ pub fn urls(slices: &[Slice]) -> Vec<String> {
     (0..longest).flat_map(at).collect()
 }
 
-/// The pages below the folders, each file once, in an order of their own.
+/// The pages below the folders in an order of their own. Packages hold copies under several names;
+/// each content is served once, because the same bytes make one document only.
 fn html_files(roots: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut folders = roots.to_vec();
@@ -136,7 +138,15 @@ fn html_files(roots: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             }
         }
     }
-    Ok(found.into_iter().collect())
+    let mut contents = BTreeSet::new();
+    let mut pages = Vec::new();
+    for path in found {
+        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        if contents.insert(BlobId::of(&bytes)) {
+            pages.push(path);
+        }
+    }
+    Ok(pages)
 }
 
 fn is_page(path: &Path) -> bool {
@@ -163,9 +173,10 @@ mod tests {
         fs::create_dir(folder.path().join("deeper")).unwrap();
         for n in 0..files {
             let below = if n % 2 == 0 { "deeper/" } else { "" };
-            let text = vec![b'x'; 20_000];
+            let text = format!("{n} {}", "x".repeat(20_000));
             fs::write(folder.path().join(format!("{below}page{n}.html")), text).unwrap();
         }
+        fs::copy(folder.path().join("deeper/page0.html"), folder.path().join("copy.html")).unwrap();
         fs::write(folder.path().join("short.html"), b"short").unwrap();
         fs::write(folder.path().join("index.html"), vec![b'x'; 20_000]).unwrap();
         folder

@@ -31,7 +31,8 @@ impl Part {
 }
 
 /// The conducts of the cheaters.
-pub const CONDUCTS: [&str; 3] = ["copier", "fabricator", "sometimes"];
+pub const CONDUCTS: [&str; 3] = ["copier", FABRICATOR, "sometimes"];
+const FABRICATOR: &str = "fabricator";
 
 /// Who a node is, as `openledger identity` prints it.
 #[derive(Clone, Debug, Deserialize)]
@@ -157,6 +158,12 @@ impl Member {
         spawn = spawn.arg("--network").arg(profile.as_os_str());
         if self.part == Part::CutLink {
             spawn = spawn.arg("--cut-link-after-commit");
+        }
+        // All of this stays on this machine: nothing is announced in the local network.
+        spawn = spawn.variable("OPENLEDGER_NODE_NETWORK__MDNS", "false");
+        if self.part == Part::Cheater(FABRICATOR) {
+            // The other cheaters lose the trust that refining takes by what they fetch.
+            spawn = spawn.variable("OPENLEDGER_NODE_WORK__KINDS", "[\"refine\"]");
         }
         let mut child = spawn.start(logs)?;
         child.wait_for(|line| line.contains("\"ready\"").then_some(())).await?;

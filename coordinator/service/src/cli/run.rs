@@ -10,7 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{RunArgs, print};
 use crate::config::Config;
-use crate::service::{Coordinator, Parts};
+use crate::parts::Parts;
+use crate::service::Coordinator;
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     log_to_stderr();

@@ -60,6 +60,13 @@ fn profile_for(node: &str, settlement: &str) -> Profile {
     profile
 }
 
+fn add_campaign<'a>(api: &'a str, token: &'a str, urls: &'a str) -> Vec<&'a str> {
+    let mut args = vec!["campaign", "add", "--json", "--api", api, "--token-file", token];
+    args.extend(["--urls", urls, "--name", "docs", "--contact", "abuse@a.test"]);
+    args.extend(["--budget", "1000"]);
+    args
+}
+
 #[test]
 fn an_operator_gets_from_nothing_to_a_funded_campaign_and_through_a_kill() {
     let dir = tempfile::tempdir().unwrap();
@@ -83,44 +90,12 @@ fn an_operator_gets_from_nothing_to_a_funded_campaign_and_through_a_kill() {
     let api = ready["api"].as_str().unwrap().to_owned();
     std::fs::write(at("urls.txt"), "# pages\nhttp://a.test/1\n\nhttp://a.test/2\n").unwrap();
     let token = at("operator.token");
-    let (urls, name) = (at("urls.txt"), "docs");
-    let add = [
-        "campaign",
-        "add",
-        "--json",
-        "--api",
-        &api,
-        "--token-file",
-        &token,
-        "--urls",
-        &urls,
-        "--name",
-        name,
-        "--contact",
-        "abuse@a.test",
-        "--budget",
-        "1000",
-    ];
-    assert_eq!(json(&add)["tasks"], 2);
+    let urls = at("urls.txt");
+    assert_eq!(json(&add_campaign(&api, &token, &urls))["tasks"], 2);
     let before = json(&["status", "--json", "--api", &api]);
     let wrong = at("wrong.token");
     std::fs::write(&wrong, "a-token-of-somebody-else\n").unwrap();
-    let (ok, text) = run(&[
-        "campaign",
-        "add",
-        "--api",
-        &api,
-        "--token-file",
-        &wrong,
-        "--urls",
-        &urls,
-        "--name",
-        name,
-        "--contact",
-        "x",
-        "--budget",
-        "1",
-    ]);
+    let (ok, text) = run(&add_campaign(&api, &wrong, &urls));
     assert!(!ok && text.contains("unauthorized"), "{text}");
 
     child.kill().unwrap();

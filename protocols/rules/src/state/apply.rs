@@ -314,13 +314,14 @@ impl State {
             let hit = !draw.check
                 || self.tasks.get(&draw.task).is_some_and(|t| self.check_hits(t, draw, &beacon));
             let leases = by_task.remove(&draw.task).unwrap_or_default();
+            let nobody = hit && leases.is_empty() && self.nobody_left(&sealed, draw, &beacon);
             let Some(task) = self.tasks.get_mut(&draw.task) else { continue };
             if draw.check {
                 task.checked = Some(hit);
             }
             if leases.is_empty() {
-                // Nobody is left to ask; a task that nobody ever had waits for nodes instead.
-                task.exhausted |= hit && !task.waves.is_empty();
+                // A task that nobody ever had waits for nodes; one whose nodes are busy, for them.
+                task.exhausted |= nobody && !task.waves.is_empty();
             } else {
                 let (role, round) = (draw.role, sealed.round);
                 task.waves.push(Wave { role, round, at: entry.at, leases, closed: None });

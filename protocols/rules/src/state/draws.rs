@@ -1,6 +1,6 @@
 //! What must be drawn at a seal, and who a beacon draws.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use openledger_wire::log::{Beacon, Lease, Role};
 use openledger_wire::task::TaskKind;
@@ -120,7 +120,7 @@ impl State {
             if draw.check && !self.check_hits(task, draw, beacon) {
                 continue;
             }
-            for node in self.draw_nodes(sealed, draw, task, beacon, &load) {
+            for node in self.draw_nodes(sealed, draw, task, beacon, Some(&load)) {
                 let held = load.entry(node).or_insert(0);
                 *held = held.saturating_add(1);
                 let (task, wave, role) = (draw.task, draw.wave, draw.role);
@@ -143,13 +143,19 @@ impl State {
         })
     }
 
+    /// Whether a draw would find nobody even if no node had its hands full.
+    pub(super) fn nobody_left(&self, sealed: &Sealed, draw: &Draw, beacon: &Beacon) -> bool {
+        let task = self.tasks.get(&draw.task);
+        task.is_none_or(|task| self.draw_nodes(sealed, draw, task, beacon, None).is_empty())
+    }
+
     fn draw_nodes(
         &self,
         sealed: &Sealed,
         draw: &Draw,
         task: &TaskRecord,
         beacon: &Beacon,
-        load: &BTreeMap<NodeId, u32>,
+        load: Option<&BTreeMap<NodeId, u32>>,
     ) -> Vec<NodeId> {
         let seen = task.engaged();
         let code = task.spec.kind.code();
@@ -157,7 +163,8 @@ impl State {
         let mut excluded = seen.clone();
         excluded.extend(self.nodes.iter().filter_map(|(id, node)| {
             let offers = node.member.registration.kinds.contains(&code);
-            let full = load.get(id).is_some_and(|held| *held >= per_node);
+            let held = load.and_then(|load| load.get(id));
+            let full = held.is_some_and(|held| *held >= per_node);
             (!offers || full).then_some(*id)
         }));
         let already: Vec<NodeRow> =

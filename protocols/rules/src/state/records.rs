@@ -79,7 +79,7 @@ pub struct CampaignRecord {
 
 /// Waves that a task may have: replicas, check and escalation, each with some replacements for
 /// nodes that gave their lease back.
-pub const WAVES_MAX: usize = 12;
+pub(super) const WAVES_MAX: usize = 12;
 
 /// One draw of nodes for a task.
 #[derive(Clone, Debug)]

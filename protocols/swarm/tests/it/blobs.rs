@@ -70,7 +70,7 @@ async fn eight_mebibytes_travel_and_stay() {
     // Small and empty blobs take other ways through the store.
     for small in [Bytes::new(), noise(1, 2), noise(20_000, 3)] {
         let id = a.put(small.clone()).await.unwrap();
-        let fetched = soon("a small blob", b.fetch(id, 20_000, &[alive.clone()])).await;
+        let fetched = soon("a small blob", b.fetch(id, 20_000, std::slice::from_ref(&alive))).await;
         assert_eq!(fetched.unwrap(), small);
     }
 

@@ -80,8 +80,8 @@ impl Draw {
 
     /// A length that `expected` allows: "of 32 bytes" is exact, "at most 64 bytes" is a bound.
     fn length(&mut self, expected: &str, usual: usize) -> usize {
-        let words = expected.split(' ').filter_map(|word| word.parse::<usize>().ok());
-        match words.last() {
+        let mut words = expected.split(' ').filter_map(|word| word.parse::<usize>().ok());
+        match words.next_back() {
             Some(exact) if !expected.contains("at most") => exact,
             Some(max) if max <= 600 && self.below(16) == 0 => max,
             max => self.below(usual.min(max.unwrap_or(usual)) + 1),
