@@ -75,7 +75,6 @@ pub struct Api {
 }
 
 /// All routes.
-#[must_use]
 pub fn routes(api: Api, operator: Token, metrics: bool) -> Router {
     let open = Router::new()
         .route("/", get(pages::start))

@@ -29,7 +29,7 @@ pub(super) async fn start(State(state): State<Api>) -> Result<Response, Failed> 
         accounts.iter().filter_map(|id| api::account_view(state, *id)).collect::<Vec<_>>()
     });
     let mut accounts = look.await?;
-    accounts.sort_by(|a, b| (b.vested, b.pending).cmp(&(a.vested, a.pending)));
+    accounts.sort_by_key(|row| std::cmp::Reverse((row.vested, row.pending)));
     accounts.truncate(limits::ROWS_SHOWN_MAX);
     let tasks = recent_tasks(&state).await?;
     let body = html! {

@@ -213,6 +213,7 @@ async fn nodes_of_one_house_find_each_other_without_any_bootstrap() {
     }
     let script = format!(
         "ip link add va type veth peer name vb && ip addr add {HOUSE}/24 dev va && \
+         ip link set lo up && \
          ip link set va up && ip link set vb up && exec \"$0\" --exact {NAME}"
     );
     let in_namespace = |script: &str| {
