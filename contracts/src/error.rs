@@ -370,10 +370,9 @@ impl Refusal {
             E::TotalDecreased(e) => {
                 Self::TotalDecreased { total: Open(e.total), last: Open(e.lastTotal) }
             }
-            E::GivenDecreased(e) => Self::GivenDecreased {
-                given: shown(e.given),
-                last: shown(e.lastGiven),
-            },
+            E::GivenDecreased(e) => {
+                Self::GivenDecreased { given: shown(e.given), last: shown(e.lastGiven) }
+            }
             E::OverBudget(e) => {
                 Self::OverBudget { increase: shown(e.increase), allowed: shown(e.allowed) }
             }

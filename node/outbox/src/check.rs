@@ -14,25 +14,35 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum CheckError {
     /// The set lists this node as absent.
-    #[error("the closed set lists this node as absent although it committed; the commitment came too late, so the proof stays here")]
+    #[error(
+        "the closed set lists this node as absent although it committed; the commitment came too late, so the proof stays here"
+    )]
     Absent,
     /// The set does not name this node.
     #[error("the closed set does not hold this node's commitment; the proof stays here")]
     NotInSet,
     /// The set names another commitment for this node.
-    #[error("the closed set holds another commitment for this node than it sent; the proof stays here")]
+    #[error(
+        "the closed set holds another commitment for this node than it sent; the proof stays here"
+    )]
     OtherCommitment,
     /// Signed for another network.
     #[error("the coordinator's {0} batch is for another network; check the network profile")]
     OtherNetwork(&'static str),
     /// The leaf is not under the root.
-    #[error("the Merkle path of the {0} does not lead to the signed root; the coordinator must send it again")]
+    #[error(
+        "the Merkle path of the {0} does not lead to the signed root; the coordinator must send it again"
+    )]
     Path(&'static str),
     /// The signature is not the coordinator's.
-    #[error("the signature under the {0} batch is not the coordinator's; check the network profile")]
+    #[error(
+        "the signature under the {0} batch is not the coordinator's; check the network profile"
+    )]
     Signature(&'static str),
     /// The verdict names another node or task.
-    #[error("the verdict names another node or task than the proof; the coordinator must send it again")]
+    #[error(
+        "the verdict names another node or task than the proof; the coordinator must send it again"
+    )]
     OtherSubject,
 }
 

@@ -7,6 +7,7 @@
 
 pub mod limits;
 
+mod batch;
 mod check;
 mod event;
 mod history;
@@ -16,7 +17,7 @@ mod record;
 mod rows;
 
 pub use check::{CheckError, Judge};
-pub use event::{Action, Effect, Event, Handled, Key, Refused, Refusal};
+pub use event::{Action, Effect, Event, Handled, Key, Refusal, Refused};
 pub use history::{Entry, Query, Totals};
 pub use outbox::{Finished, Outbox, OutboxError, Setup};
 pub use record::{Milestone, Stage, Work};

@@ -181,7 +181,8 @@ impl Work {
         };
         if let Err(error) = judge.closed(notice, &promise.commitment) {
             if self.stage == Stage::Committed {
-                let stage = if error == CheckError::Absent { Stage::Expired } else { Stage::Withheld };
+                let stage =
+                    if error == CheckError::Absent { Stage::Expired } else { Stage::Withheld };
                 self.end(stage, now, &error.to_string());
             }
             return Err(error.into());
@@ -208,7 +209,9 @@ impl Work {
         }
         self.verdict = Some(verdict);
         self.why = Default::default();
-        if !matches!(self.stage, Stage::Counted | Stage::Vested | Stage::Paid) {
+        // A verdict that is overturned later takes back what had followed from it.
+        let settled = matches!(self.stage, Stage::Counted | Stage::Vested | Stage::Paid);
+        if !(settled && self.is_accepted()) {
             self.reach(Stage::Judged, now);
         }
         // Gossip needs a proof that was revealed; a verdict about one that was not stays here.

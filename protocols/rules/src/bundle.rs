@@ -49,7 +49,9 @@ pub enum AuditError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     /// The bundles leave an epoch out.
-    #[error("audit: the bundle of epoch {missing} is missing; get it from the coordinator or a peer")]
+    #[error(
+        "audit: the bundle of epoch {missing} is missing; get it from the coordinator or a peer"
+    )]
     Gap {
         /// Which one.
         missing: Epoch,

@@ -9,7 +9,7 @@ mod lines;
 
 use std::sync::Arc;
 
-use openledger_wire::identity::open_registration;
+use openledger_wire::identity::{open_binding, open_registration};
 use openledger_wire::log::{Beacon, Entry, Join, Leases, Line, Posted, TaskBatch, Whereabouts};
 use openledger_wire::task::{Campaign, TaskSpec};
 use openledger_wire::{
@@ -133,6 +133,18 @@ pub struct Machine {
     state: State,
     judge: Arc<dyn Judge>,
     inbox: Inbox,
+    outage: Outage,
+}
+
+/// After a restart, nodes get back the time that the coordinator was away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outage {
+    /// The machine never stopped, or made up for it.
+    None,
+    /// Restored; the next tick tells how long it was away.
+    Unknown,
+    /// Deadlines are not held against anybody before this.
+    Until(UnixMs),
 }
 
 /// Nothing is looked up while new entries are made: their proofs are in the inbox.
@@ -147,7 +159,8 @@ impl Machine {
         judge: Arc<dyn Judge>,
         now: UnixMs,
     ) -> Result<(Self, Outcome), ApplyError> {
-        let mut machine = Self { state: State::new(setup), judge, inbox: Inbox::default() };
+        let mut machine =
+            Self { state: State::new(setup), judge, inbox: Inbox::default(), outage: Outage::None };
         let genesis = machine.state.genesis()?;
         let mut outcome = Outcome::default();
         machine.say(now, Line::Genesis(genesis), &no_evidence, &mut outcome)?;
@@ -165,7 +178,7 @@ impl Machine {
         for bytes in entries {
             state.apply(&Entry::from_bytes(&bytes)?, judge.as_ref(), &proofs)?;
         }
-        Ok(Self { state, judge, inbox: Inbox::default() })
+        Ok(Self { state, judge, inbox: Inbox::default(), outage: Outage::Unknown })
     }
 
     /// The state after all that was said.
@@ -179,6 +192,24 @@ impl Machine {
     #[must_use]
     pub fn wants_beacon(&self) -> Option<(Round, UnixMs)> {
         self.state.wants_beacon()
+    }
+
+    /// Whether deadlines are suspended at `now`.
+    fn in_grace(&self, now: UnixMs) -> bool {
+        match self.outage {
+            Outage::None => false,
+            Outage::Unknown => true,
+            Outage::Until(end) => now < end,
+        }
+    }
+
+    /// Notes how long the machine was away: since its last entry, and at most one lease.
+    fn note_outage(&mut self, now: UnixMs) {
+        if self.outage == Outage::Unknown {
+            let away_ms = now.0.saturating_sub(self.state.at().0);
+            let lease_ms = self.state.setup().rules.lease_ms;
+            self.outage = Outage::Until(now.plus_ms(away_ms.min(lease_ms)));
+        }
     }
 
     /// Takes an event in.
@@ -195,9 +226,7 @@ impl Machine {
             Event::Commit(envelope) => self.take_commit(now, envelope, &mut outcome)?,
             Event::Proof(envelope) => self.take_proof(envelope, &mut outcome)?,
             Event::Decline { node, task, wave } => self.inbox.decline(node, task, wave),
-            Event::Bind(envelope) => {
-                self.say(now, Line::Bind(envelope), &no_evidence, &mut outcome)?;
-            }
+            Event::Bind(envelope) => self.bind(now, envelope, &mut outcome)?,
             Event::Revoke(envelope) => {
                 self.say(now, Line::Revoke(envelope), &no_evidence, &mut outcome)?;
             }
@@ -251,6 +280,31 @@ impl Machine {
         Ok(())
     }
 
+    /// Binds an address to an account that has a node; the same binding again changes nothing.
+    fn bind(
+        &mut self,
+        now: UnixMs,
+        envelope: Envelope,
+        outcome: &mut Outcome,
+    ) -> Result<(), Refusal> {
+        let setup = self.state.setup();
+        let binding = open_binding(&envelope, setup.network, &setup.domain)
+            .map_err(|e| Refusal::new("bad-binding", e.to_string()))?;
+        let Some(account) = self.state.account(&binding.typed.account) else {
+            let message =
+                "take a payout binding: no node of this account has joined; start one first";
+            return Err(Refusal::new("unknown-account", message));
+        };
+        let pending = account.payout_pending.map(|(_, payout)| payout);
+        let bound = [account.payout, pending].contains(&Some(binding.typed.payout));
+        if bound && account.payout_nonce == binding.typed.nonce {
+            outcome.known = true;
+            return Ok(());
+        }
+        self.say(now, Line::Bind(envelope), &no_evidence, outcome)?;
+        Ok(())
+    }
+
     fn campaign(
         &mut self,
         now: UnixMs,
@@ -294,6 +348,7 @@ impl Machine {
     /// What time itself brings: receipts, closed sets, verdicts, seals and closes, in an order in
     /// which each can build on the one before.
     fn tick(&mut self, now: UnixMs, outcome: &mut Outcome) -> Result<(), Refusal> {
+        self.note_outage(now);
         self.close_sets(now, outcome)?;
         self.give_receipts(now, outcome)?;
         self.give_verdicts(now, outcome)?;
@@ -310,7 +365,7 @@ impl Machine {
     fn seal_round(&mut self, now: UnixMs, outcome: &mut Outcome) -> Result<(), ApplyError> {
         let round = self.state.round(now);
         let due = self.state.last_round().is_none_or(|last| round > last);
-        if !due || self.state.is_sealed() || self.state.tasks_open() == 0 {
+        if !due || self.in_grace(now) || self.state.is_sealed() || self.state.tasks_open() == 0 {
             return Ok(());
         }
         let (seal, _) = self.state.seal(round, now, self.judge.as_ref());

@@ -65,6 +65,7 @@ pub struct RuleSet {
     /// Finished tasks stay in memory for this many epochs: the dispute time.
     pub keep_epochs: u64,
     /// Processing profile of refine tasks made from accepted pages.
+    #[serde(with = "openledger_wire::ids::bytes")]
     pub refine_profile: [u8; 32],
 }
 

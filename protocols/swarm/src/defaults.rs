@@ -31,10 +31,12 @@ pub mod link {
     pub const BODY_MS_MAX: u64 = 12_000;
     /// A handshake: three round trips of a bad line.
     pub const HANDSHAKE_MS_MAX: u64 = 8_000;
-    /// Silence after which a connection counts as dead.
-    pub const IDLE_MS_MAX: u64 = 30_000;
-    /// How often a client speaks to keep home routers' address translation alive (30 s and more).
-    pub const KEEP_ALIVE_MS: u64 = 10_000;
+    /// Silence after which a connection counts as dead: a node must notice well within a lease that
+    /// its coordinator was restarted.
+    pub const IDLE_MS_MAX: u64 = 12_000;
+    /// How often a client speaks: two may be lost before the connection counts as dead. Home
+    /// routers' address translation, which forgets after 30 s and more, is kept alive too.
+    pub const KEEP_ALIVE_MS: u64 = 4_000;
     /// QUIC receive window of one connection of the server.
     pub const RECEIVE_WINDOW: u32 = 256 * 1024;
     /// Messages up to this size need no part of the budget of large ones.
@@ -62,16 +64,17 @@ pub mod link {
 pub mod blobs {
     /// Connections that may fetch from us.
     pub const CONNECTIONS_MAX: usize = 64;
-    /// Connections of one peer.
-    pub const CONNECTIONS_PER_PEER_MAX: usize = 4;
+    /// Connections of one peer: as many as it may fetch at once ([`FETCHES_MAX`]).
+    pub const CONNECTIONS_PER_PEER_MAX: usize = 16;
     /// Requests per second of one peer on average: a refine task needs one.
     pub const REQUESTS_PER_S: u32 = 50;
     /// Requests of one peer at once.
     pub const REQUESTS_BURST: u32 = 200;
     /// Peers whose budget is remembered.
     pub const BUCKETS_MAX: usize = 4_096;
-    /// Uploads at the same time; a home line is shared with people.
-    pub const UPLOADS_MAX: usize = 16;
+    /// Uploads at the same time, twice what one peer may ask for; who is turned away asks another
+    /// holder. A home line is shared with people.
+    pub const UPLOADS_MAX: usize = 32;
     /// Requests that wait for the limiter's decision.
     pub const EVENTS_MAX: usize = 256;
     /// Connecting to one holder.

@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn amounts_print_and_parse_exactly() {
-        for (units, text) in [(0, "0"), (1, "0.000000000000000001"), (1_500 * 10u128.pow(15), "1.5")]
+        for (units, text) in
+            [(0, "0"), (1, "0.000000000000000001"), (1_500 * 10u128.pow(15), "1.5")]
         {
             assert_eq!(Open(units).to_string(), text);
             assert_eq!(text.parse::<Open>().unwrap(), Open(units));

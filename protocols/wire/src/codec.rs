@@ -4,6 +4,8 @@
 //! There is exactly one encoding of a value, so hashes of encodings are ids. What is *signed* are
 //! nevertheless the bytes as sent: see [`crate::envelope`].
 
+use std::io;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -58,17 +60,39 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
         .map_err(|e| EncodeError::Unencodable { what: name::<T>(), reason: e.to_string() })
 }
 
-/// Reads one value that fills `bytes`, of at most `max` bytes.
+/// Reads one value that fills `bytes`, of at most `max` bytes, in its one encoding.
 ///
 /// Nesting is bounded by the decoder, lengths by the types of [`crate::bounded`].
-pub fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, DecodeError> {
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, DecodeError> {
     if bytes.len() > max {
         return Err(DecodeError::TooLong { what: name::<T>(), len: bytes.len(), max });
     }
-    serde_cbor::from_slice(bytes).map_err(|e| {
-        let reason: String = e.to_string().chars().take(200).collect();
+    let malformed = |reason: String| {
+        let reason = reason.chars().take(200).collect();
         DecodeError::Malformed { what: name::<T>(), reason }
-    })
+    };
+    let value: T = serde_cbor::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
+    // The decoder takes a second spelling of enums (a variant's name without the map around it, and
+    // the map around a bare name), so what is accepted is what we would have written.
+    let mut expected = Expected(bytes);
+    match serde_cbor::to_writer(&mut expected, &value) {
+        Ok(()) if expected.0.is_empty() => Ok(value),
+        _ => Err(malformed("not the one encoding of this value".to_owned())),
+    }
+}
+
+/// A writer that takes only the bytes that it expects.
+struct Expected<'a>(&'a [u8]);
+
+impl io::Write for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -79,9 +103,24 @@ mod tests {
     fn trailing_bytes_long_integers_and_oversize_are_refused() {
         assert!(decode::<u64>(&[0x01], 16).is_ok());
         for bad in [&[0x01, 0x01][..], &[0x18, 0x01], &[0x9f, 0x01, 0xff], &[]] {
-            assert!(matches!(decode::<u64>(bad, 16), Err(DecodeError::Malformed { .. })), "{bad:?}");
+            assert!(
+                matches!(decode::<u64>(bad, 16), Err(DecodeError::Malformed { .. })),
+                "{bad:?}"
+            );
         }
         assert!(matches!(decode::<u64>(&[0; 17], 16), Err(DecodeError::TooLong { .. })));
+    }
+
+    #[test]
+    fn the_second_spelling_of_an_enum_is_refused() {
+        use crate::log::BeaconProof;
+        let stub = encode(&BeaconProof::Stub).unwrap();
+        assert!(decode::<BeaconProof>(&stub, 64).is_ok());
+        assert!(decode::<BeaconProof>(&[&[0xa1], &stub[..]].concat(), 64).is_err());
+        let named =
+            encode(&BeaconProof::Drand { round: 1, signature: Default::default() }).unwrap();
+        assert!(decode::<BeaconProof>(&named, 64).is_ok());
+        assert!(decode::<BeaconProof>(&named[1..], 64).is_err());
     }
 
     #[test]

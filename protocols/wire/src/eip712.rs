@@ -6,9 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{
-    AccountId, Epoch, EvmAddress, EvmSignature, Height, Keccak, LogHead, NetworkId,
-};
+use crate::ids::{AccountId, Epoch, EvmAddress, EvmSignature, Height, Keccak, LogHead, NetworkId};
 use crate::keys::{KeyError, SettlementKey};
 use crate::merkle::{keccak, keccak_bytes};
 

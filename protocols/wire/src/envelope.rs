@@ -29,7 +29,9 @@ pub trait Signable: Serialize + DeserializeOwned {
 #[non_exhaustive]
 pub enum EnvelopeError {
     /// Meant for another network.
-    #[error("open a {domain} message: it belongs to network {theirs}, this is {ours}; use that network's profile")]
+    #[error(
+        "open a {domain} message: it belongs to network {theirs}, this is {ours}; use that network's profile"
+    )]
     OtherNetwork {
         /// What it should be.
         domain: &'static str,
@@ -47,7 +49,9 @@ pub enum EnvelopeError {
         found: String,
     },
     /// A version that this build does not know.
-    #[error("open a {domain} message: version {found} is unknown here, this build knows {known}; update the older side")]
+    #[error(
+        "open a {domain} message: version {found} is unknown here, this build knows {known}; update the older side"
+    )]
     UnknownVersion {
         /// Kind of statement.
         domain: &'static str,

@@ -10,9 +10,7 @@ use thiserror::Error;
 use crate::bounded::{List, Text};
 use crate::eip712::{Domain, PayoutBinding, Typed};
 use crate::envelope::{Envelope, EnvelopeError, Signable, Verified};
-use crate::ids::{
-    AccountId, EvmAddress, EvmSignature, NetworkId, NodeId, OwnerPublic, UnixMs,
-};
+use crate::ids::{AccountId, EvmAddress, EvmSignature, NetworkId, NodeId, OwnerPublic, UnixMs};
 use crate::keys::KeyError;
 use crate::limits;
 
@@ -103,7 +101,9 @@ pub enum IdentityError {
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
     /// A delegation for another node.
-    #[error("accept a registration of {signer:?}: its delegation names {delegated:?}; ask the owner for one for this node key")]
+    #[error(
+        "accept a registration of {signer:?}: its delegation names {delegated:?}; ask the owner for one for this node key"
+    )]
     OtherNode {
         /// Who registered.
         signer: NodeId,
@@ -111,7 +111,9 @@ pub enum IdentityError {
         delegated: NodeId,
     },
     /// Expired, not yet valid or longer than allowed.
-    #[error("accept a delegation valid from {from} to {to} (ms): it does not hold at {now} or is longer than allowed; let the owner renew it")]
+    #[error(
+        "accept a delegation valid from {from} to {to} (ms): it does not hold at {now} or is longer than allowed; let the owner renew it"
+    )]
     NotValidNow {
         /// Start.
         from: UnixMs,
@@ -121,7 +123,9 @@ pub enum IdentityError {
         now: UnixMs,
     },
     /// The binding speaks for another account or network.
-    #[error("accept a payout binding: it is for another account or network; sign it anew with this account's owner key")]
+    #[error(
+        "accept a payout binding: it is for another account or network; sign it anew with this account's owner key"
+    )]
     OtherAccount,
     /// The payout address did not agree.
     #[error("accept a payout binding: signature of the payout address: {0}")]

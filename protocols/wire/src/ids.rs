@@ -63,6 +63,32 @@ pub(crate) fn serialize_array<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok
     }
 }
 
+/// For fields that are plain arrays: a byte string on the wire, hex in JSON and TOML.
+pub mod bytes {
+    use serde::{Deserializer, Serializer};
+
+    /// Writes the bytes.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        super::serialize_array(bytes, s)
+    }
+
+    /// Reads exactly `N` bytes.
+    ///
+    /// # Errors
+    /// The deserializer's, or another length.
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        d: D,
+    ) -> Result<[u8; N], D::Error> {
+        super::deserialize_array("a byte string", d)
+    }
+}
+
 fn parse_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], ParseIdError> {
     let mut out = [0u8; N];
     let digits = text.strip_prefix("0x").unwrap_or(text);

@@ -23,7 +23,9 @@ pub enum KeyError {
     #[error("read a public key: these bytes are not a valid key; ask the sender for the right one")]
     NotAKey,
     /// The signature does not belong to this key and these bytes.
-    #[error("verify a signature: it does not match; the message was altered or signed by another key")]
+    #[error(
+        "verify a signature: it does not match; the message was altered or signed by another key"
+    )]
     BadSignature,
     /// The secret bytes are zero or past the group order.
     #[error("read a secret key: these bytes are not usable; create a new key")]

@@ -253,4 +253,3 @@ pub struct Claim {
     /// Sibling hashes and their sums, bottom up.
     pub siblings: List<(crate::ids::Keccak, Open), { limits::PATH_MAX }>,
 }
-

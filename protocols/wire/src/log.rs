@@ -12,8 +12,8 @@ use crate::bounded::List;
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::envelope::Envelope;
 use crate::ids::{
-    AccountId, BeaconValue, BlobId, Commitment, Epoch, Height, Keccak, LogHead,
-    NetworkId, NodeId, NodeSetRoot, ProofId, Round, RuleSetId, TaskId, UnixMs, tagged_hash,
+    AccountId, BeaconValue, BlobId, Commitment, Epoch, Height, Keccak, LogHead, NetworkId, NodeId,
+    NodeSetRoot, ProofId, Round, RuleSetId, TaskId, UnixMs, tagged_hash,
 };
 use crate::limits;
 use crate::task::{Campaign, TaskSpec};
@@ -112,6 +112,7 @@ pub struct Genesis {
 #[serde(deny_unknown_fields)]
 pub struct Whereabouts {
     /// The /24 (IPv4) or /48 (IPv6), as the first 3 or 6 bytes behind a 4 or 6.
+    #[serde(with = "crate::ids::bytes")]
     pub subnet: [u8; 7],
     /// Autonomous system number; 0 if unknown, which counts by subnet alone.
     pub asn: u32,
@@ -430,4 +431,3 @@ pub struct Posted {
     /// The bundle as a blob.
     pub bundle: BlobId,
 }
-

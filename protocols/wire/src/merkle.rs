@@ -88,19 +88,38 @@ pub fn root(leaves: &[Keccak]) -> Keccak {
     seal(level.first().unwrap_or(&Keccak::ZERO), leaves.len() as u64)
 }
 
+/// All levels of a tree, from the leaves up.
+fn levels(leaves: &[Keccak]) -> Vec<Vec<Keccak>> {
+    let mut levels = vec![leaves.to_vec()];
+    while let Some(last) = levels.last().filter(|level| level.len() > 1) {
+        let next = level_up(last);
+        levels.push(next);
+    }
+    levels
+}
+
+fn path_in(levels: &[Vec<Keccak>], index: usize) -> Option<Path> {
+    let size = levels.first()?.len();
+    let siblings = levels.iter().zip(0u32..).filter_map(|(level, height)| {
+        // The top has no sibling, nor has a node that is promoted.
+        let at = index.checked_shr(height)? ^ 1;
+        level.get(at).filter(|_| level.len() > 1).copied()
+    });
+    let siblings = List::new(siblings.collect::<Vec<_>>()).ok()?;
+    (index < size).then_some(Path { index: index as u64, size: size as u64, siblings })
+}
+
 /// The path of one leaf, or `None` past the end.
 #[must_use]
 pub fn path(leaves: &[Keccak], index: usize) -> Option<Path> {
-    leaves.get(index)?;
-    let mut siblings = Vec::new();
-    let (mut level, mut at) = (leaves.to_vec(), index);
-    while level.len() > 1 {
-        siblings.extend(level.get(at ^ 1).copied());
-        level = level_up(&level);
-        at /= 2;
-    }
-    let siblings = List::new(siblings).ok()?;
-    Some(Path { index: index as u64, size: leaves.len() as u64, siblings })
+    path_in(&levels(leaves), index)
+}
+
+/// The paths of all leaves, in order; the levels are hashed once for all of them.
+#[must_use]
+pub fn paths(leaves: &[Keccak]) -> Vec<Path> {
+    let levels = levels(leaves);
+    (0..leaves.len()).filter_map(|index| path_in(&levels, index)).collect()
 }
 
 impl Path {
@@ -116,8 +135,7 @@ impl Path {
             let promoted = at + 1 == width && width % 2 == 1;
             if !promoted {
                 let sibling = siblings.next()?;
-                hash =
-                    if at % 2 == 0 { parent(&hash, sibling) } else { parent(sibling, &hash) };
+                hash = if at % 2 == 0 { parent(&hash, sibling) } else { parent(sibling, &hash) };
             }
             at /= 2;
             width = width.div_ceil(2);
@@ -141,8 +159,10 @@ mod tests {
         for size in 1..=33usize {
             let leaves: Vec<Keccak> = (0..size).map(|i| keccak(&[&[0], &[i as u8]])).collect();
             let root = root(&leaves);
+            let all = paths(&leaves);
             for index in 0..size {
                 let path = path(&leaves, index).unwrap();
+                assert_eq!(all[index], path);
                 assert_eq!(path.root_of(&leaves[index]), Some(root));
                 assert_ne!(path.root_of(&Keccak([7; 32])), Some(root));
                 let shifted = Path { index: (path.index + 1) % size as u64, ..path };

@@ -114,8 +114,8 @@ fn slip10_ed25519(seed: &[u8], path: &[u32]) -> Result<Zeroizing<[u8; 32]>, Phra
 type Halves = (Zeroizing<[u8; 32]>, Zeroizing<[u8; 32]>);
 
 fn hmac_halves(key: &[u8], parts: &[&[u8]]) -> Result<Halves, PhraseError> {
-    let mut mac = Hmac::<Sha512>::new_from_slice(key)
-        .map_err(|e| PhraseError::Derive(e.to_string()))?;
+    let mut mac =
+        Hmac::<Sha512>::new_from_slice(key).map_err(|e| PhraseError::Derive(e.to_string()))?;
     for part in parts {
         mac.update(part);
     }

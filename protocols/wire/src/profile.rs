@@ -110,7 +110,9 @@ pub const LOCAL_CHAINS: [u64; 4] = [31_337, 1_337, 900, 901];
 #[non_exhaustive]
 pub enum ProfileError {
     /// Larger than any real profile.
-    #[error("read the network profile: {len} bytes are more than the limit of {max}; this is not a profile")]
+    #[error(
+        "read the network profile: {len} bytes are more than the limit of {max}; this is not a profile"
+    )]
     TooLong {
         /// Its length.
         len: usize,
@@ -118,7 +120,9 @@ pub enum ProfileError {
         max: usize,
     },
     /// The closing line is missing or unreadable.
-    #[error("read the network profile: its last line must be \"# signed KEY SIGNATURE\"; fetch the file again from its publisher")]
+    #[error(
+        "read the network profile: its last line must be \"# signed KEY SIGNATURE\"; fetch the file again from its publisher"
+    )]
     NotSigned,
     /// The text was changed after it was signed.
     #[error("read the network profile: {0}; fetch the file again from its publisher")]
@@ -127,13 +131,17 @@ pub enum ProfileError {
     #[error("read the network profile: {0}")]
     Malformed(String),
     /// A later schema.
-    #[error("read the network profile: schema {found} is unknown here, this build knows 1; update openledger")]
+    #[error(
+        "read the network profile: schema {found} is unknown here, this build knows 1; update openledger"
+    )]
     UnknownSchema {
         /// The file's schema.
         found: u16,
     },
     /// Devnet means on a public chain.
-    #[error("accept the network profile: {what} is allowed on local chains only, this is chain {chain_id}; use a profile meant for this chain")]
+    #[error(
+        "accept the network profile: {what} is allowed on local chains only, this is chain {chain_id}; use a profile meant for this chain"
+    )]
     OnlyLocal {
         /// What is not allowed.
         what: &'static str,

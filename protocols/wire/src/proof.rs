@@ -64,7 +64,7 @@ impl ProofBody {
     }
 
     /// Decodes the kind's output.
-    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, DecodeError> {
+    pub fn read<T: Serialize + serde::de::DeserializeOwned>(&self) -> Result<T, DecodeError> {
         codec::decode(&self.bytes, limits::PROOF_BODY_MAX)
     }
 
@@ -113,8 +113,7 @@ impl Proof {
     #[must_use]
     pub fn opens(&self) -> bool {
         self.output == self.body.output_root()
-            && self.commitment
-                == Commitment::new(&self.task, &self.node, &self.nonce, &self.output)
+            && self.commitment == Commitment::new(&self.task, &self.node, &self.nonce, &self.output)
     }
 }
 
@@ -218,5 +217,6 @@ pub struct TrainOutput {
 #[serde(deny_unknown_fields)]
 pub struct ServeOutput {
     /// BLAKE3 over the challenged chunks in order, keyed with the challenge.
+    #[serde(with = "crate::ids::bytes")]
     pub answer: [u8; 32],
 }

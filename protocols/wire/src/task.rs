@@ -162,6 +162,7 @@ pub struct RefineTask {
     /// Their length.
     pub page_bytes: u64,
     /// The processing profile to use.
+    #[serde(with = "crate::ids::bytes")]
     pub profile: [u8; 32],
 }
 
@@ -178,6 +179,7 @@ pub struct InferTask {
     /// Tokens to produce at most.
     pub tokens_max: u32,
     /// Seed of the sampler.
+    #[serde(with = "crate::ids::bytes")]
     pub seed: [u8; 32],
     /// Sampling temperature in thousandths; 0 is greedy.
     pub temperature_permille: u32,

@@ -12,59 +12,31 @@ use thiserror::Error;
 
 use crate::limits;
 
-const SUBJECTS: [&str; 12] = [
-    "the planner",
-    "a background process",
-    "the administrator",
-    "every session",
-    "the archive of write-ahead logs",
-    "an index on the second column",
-    "the maintenance worker",
-    "a prepared statement",
-    "the replication slot",
-    "the default configuration",
-    "a foreign table",
-    "the visibility map",
+const QUALITIES: [&str; 24] = [
+    "shared", "idle", "partial", "stored", "nested", "visible", "remote", "temporary", "sorted",
+    "frozen", "logical", "default", "unlogged", "prepared", "recursive", "parallel", "trusted",
+    "inherited", "deferred", "compressed", "foreign", "primary", "stale", "materialised",
 ];
-const VERBS: [&str; 12] = [
-    "keeps track of",
-    "is told to release",
-    "never has to read",
-    "depends on",
-    "can be asked to rebuild",
-    "waits for",
-    "should be given access to",
-    "is usually faster than",
-    "records the state of",
-    "may overwrite",
-    "has been designed to protect",
-    "gives back",
+const THINGS: [&str; 40] = [
+    "planner", "checkpoint", "relation", "tablespace", "snapshot", "cursor", "trigger", "index",
+    "buffer", "standby", "constraint", "sequence", "transaction", "catalogue", "lock", "replica",
+    "partition", "statistic", "operator", "archive", "vacuum", "session", "privilege", "schema",
+    "segment", "timeline", "subscription", "aggregate", "column", "backup", "listener", "journal",
+    "locale", "domain", "role", "histogram", "wrapper", "publication", "savepoint", "condition",
 ];
-const OBJECTS: [&str; 12] = [
-    "the pages that were changed since the last checkpoint",
-    "all rows that are still visible to somebody",
-    "the memory that the operating system lends it",
-    "a list of relations that have to be with the same owner",
-    "the oldest transaction that might need them",
-    "that part of the cache which nobody has used for a while",
-    "the statistics of the columns that appear in the condition",
-    "the locks of the statement before",
-    "a copy of the catalogue on the standby server",
-    "the files of the table and of its indexes",
-    "the result of the function that was called first",
-    "the certificates which the client sends",
+const ACTIONS: [&str; 24] = [
+    "reads", "releases", "protects", "rebuilds", "describes", "overwrites", "follows", "delays",
+    "measures", "restores", "copies", "extends", "hides", "replaces", "checks", "updates", "joins",
+    "narrows", "postpones", "records", "inspects", "shortens", "announces", "keeps",
 ];
-const ENDINGS: [&str; 10] = [
-    "when the load of the machine is low",
-    "unless somebody has changed the setting for this database",
-    "and this is what most people want",
-    "before the next vacuum can be of use to it",
-    "as the example in the following section shows",
-    "even if the connection is lost in the middle of a command",
-    "because nothing else would be safe after a crash",
-    "if the value of the parameter is higher than that of its neighbour",
-    "which takes about as long as a sequential scan of half the table",
-    "so that no reader has to wait for a writer",
+const MANNERS: [&str; 20] = [
+    "usually", "quickly", "silently", "twice", "carefully", "rarely", "again", "immediately",
+    "seldom", "safely", "often", "first", "later", "together", "fully", "lazily", "early",
+    "correctly", "cheaply", "always",
+];
+const PLACES: [&str; 12] = [
+    "behind", "before", "beside", "within", "after", "without", "through", "near", "above", "below",
+    "during", "across",
 ];
 
 /// Why something could not be invented.
@@ -140,7 +112,7 @@ impl Inventor {
 
     fn html(&self, url: &str) -> Vec<u8> {
         let mut dice = Dice::new(&self.salt, url);
-        let title = format!("How {} {}", dice.pick(&SUBJECTS), dice.pick(&ENDINGS));
+        let title = format!("How a {} {} every {}", dice.thing(), dice.action(), dice.thing());
         let mut text = format!(
             "<!DOCTYPE html><html lang=\"en\"><head><title>{title}</title></head><body><article><h1>{title}</h1>"
         );
@@ -159,18 +131,18 @@ fn because(error: impl std::fmt::Display) -> InventError {
     InventError(error.to_string())
 }
 
+/// Many short words in few forms: text that repeats whole phrases would be filtered out.
 fn sentence(dice: &mut Dice) -> String {
-    let subject = dice.pick(&SUBJECTS);
-    let (verb, object, ending) = (dice.pick(&VERBS), dice.pick(&OBJECTS), dice.pick(&ENDINGS));
-    let mut letters = subject.chars();
-    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-    let subject: String = first.into_iter().chain(letters).collect();
+    let (a, b, c, d) = (dice.thing(), dice.thing(), dice.thing(), dice.thing());
+    let (does, also, how) = (dice.action(), dice.action(), dice.pick(&MANNERS));
+    let (one, other, place) = (dice.pick(&QUALITIES), dice.pick(&QUALITIES), dice.pick(&PLACES));
     let number = dice.next() % 9_000 + 12;
-    match dice.next() % 4 {
-        0 => format!("{subject} {verb} {object}, {ending}. "),
-        1 => format!("{subject} {verb} {object} {ending}. "),
-        2 => format!("In {number} of these cases {} {verb} {object}. ", dice.pick(&SUBJECTS)),
-        _ => format!("{subject} {verb} {object} after {number} milliseconds, {ending}. "),
+    match dice.next() % 5 {
+        0 => format!("The {one} {a} {does} {how} and {also} the {other} {b} {place} that {c}. "),
+        1 => format!("A {a} of {number} {d}s {does} {how}, while its {one} {b} {also} {c} data. "),
+        2 => format!("With {other} {a}s, each {b} {place} the {c} {also} {how} what a {d} {does}. "),
+        3 => format!("To be {one}, every {a} {does} some {other} {b} {place} {number} {c}s. "),
+        _ => format!("That {a} {also} {how}: the {b} {does} {number} rows of a {one} {c} {place} it. "),
     }
 }
 
@@ -190,6 +162,14 @@ impl Dice {
         let mut eight = [0; 8];
         self.bytes.fill(&mut eight);
         u64::from_le_bytes(eight)
+    }
+
+    fn thing(&mut self) -> &'static str {
+        self.pick(&THINGS)
+    }
+
+    fn action(&mut self) -> &'static str {
+        self.pick(&ACTIONS)
     }
 
     fn pick(&mut self, words: &[&'static str]) -> &'static str {

@@ -22,7 +22,9 @@ pub const NAMES: &[&str] = &["rules"];
 pub fn run(name: &str, full: bool) -> Result<Figures> {
     match name {
         "rules" => rules(if full { 1_000_000 } else { 100_000 }),
-        _ => bail!("run benchmark {name:?}: there is none of this name; known: {}", NAMES.join(", ")),
+        _ => {
+            bail!("run benchmark {name:?}: there is none of this name; known: {}", NAMES.join(", "))
+        }
     }
 }
 
@@ -37,7 +39,10 @@ fn rules(nodes: u32) -> Result<Figures> {
                 account: AccountId(random.bytes()),
                 weight_milli: 1_000,
                 vetted: true,
-                whereabouts: Whereabouts { subnet: [4, subnet[0], subnet[1], subnet[2], subnet[3], 0, 0], asn: 0 },
+                whereabouts: Whereabouts {
+                    subnet: [4, subnet[0], subnet[1], subnet[2], subnet[3], 0, 0],
+                    asn: 0,
+                },
                 cohort: u64::from(number),
                 founding: false,
             }
@@ -64,7 +69,11 @@ fn rules(nodes: u32) -> Result<Figures> {
     let tree = SumTree::build(leaves)?;
     let built = begun.elapsed().as_secs_f64();
     figures.show(&format!("settlement tree of {nodes} accounts"), built, "s", Kind::Timed);
-    figures.equals("settlement tree: total", tree.total().0.to_string(), (u128::from(nodes) * 1_000).to_string());
+    figures.equals(
+        "settlement tree: total",
+        tree.total().0.to_string(),
+        (u128::from(nodes) * 1_000).to_string(),
+    );
     Ok(figures)
 }
 

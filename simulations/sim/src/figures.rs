@@ -63,7 +63,13 @@ impl Figures {
     }
 
     /// Adds a figure without a bar.
-    pub fn show(&mut self, name: &str, value: impl Into<serde_json::Value>, unit: &str, kind: Kind) {
+    pub fn show(
+        &mut self,
+        name: &str,
+        value: impl Into<serde_json::Value>,
+        unit: &str,
+        kind: Kind,
+    ) {
         self.figures.push(Figure {
             name: name.to_owned(),
             value: value.into(),
@@ -124,8 +130,13 @@ impl Figures {
         for figure in &self.figures {
             let mark = if figure.ok { "ok  " } else { "FAIL" };
             let bar = figure.bar.as_ref().map(|bar| format!("   (bar {bar})")).unwrap_or_default();
-            let unit = if figure.unit.is_empty() { String::new() } else { format!(" {}", figure.unit) };
-            out.push_str(&format!("{mark}  {:<52} {}{unit}{bar}\n", figure.name, plain(&figure.value)));
+            let unit =
+                if figure.unit.is_empty() { String::new() } else { format!(" {}", figure.unit) };
+            out.push_str(&format!(
+                "{mark}  {:<52} {}{unit}{bar}\n",
+                figure.name,
+                plain(&figure.value)
+            ));
         }
         out
     }

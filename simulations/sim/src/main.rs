@@ -3,9 +3,9 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use openledger_sim::bench;
 use openledger_sim::figures::{Figures, Kind};
 use openledger_sim::scenario::{SCENARIOS, Scenario};
-use openledger_sim::bench;
 
 /// Replays the swarm's rules in simulated worlds, and runs benchmarks.
 #[derive(Parser)]
@@ -63,7 +63,9 @@ fn main() -> Result<std::process::ExitCode> {
             let chosen: Vec<&Scenario> = match (&scenario, all) {
                 (Some(name), _) => vec![find(name)?],
                 (None, true) => SCENARIOS.iter().collect(),
-                (None, false) => anyhow::bail!("run: name a scenario or say --all; `openledger-sim list` shows them"),
+                (None, false) => anyhow::bail!(
+                    "run: name a scenario or say --all; `openledger-sim list` shows them"
+                ),
             };
             (run(&chosen, seeds), json)
         }
@@ -93,8 +95,9 @@ fn main() -> Result<std::process::ExitCode> {
 }
 
 fn find(name: &str) -> Result<&'static Scenario> {
-    Scenario::named(name)
-        .with_context(|| format!("find scenario {name:?}: there is none; `openledger-sim list` shows them"))
+    Scenario::named(name).with_context(|| {
+        format!("find scenario {name:?}: there is none; `openledger-sim list` shows them")
+    })
 }
 
 fn run(scenarios: &[&Scenario], seeds: u64) -> Figures {
@@ -116,7 +119,12 @@ fn run(scenarios: &[&Scenario], seeds: u64) -> Figures {
         let name = scenario.name;
         figures.equals(&format!("{name}: failed seeds of {seeds}"), failed.len() as u64, 0u64);
         figures.show(&format!("{name}: proofs accepted"), accepted, "", Kind::Exact);
-        figures.show(&format!("{name}: dishonest proofs, none accepted"), dishonest, "", Kind::Exact);
+        figures.show(
+            &format!("{name}: dishonest proofs, none accepted"),
+            dishonest,
+            "",
+            Kind::Exact,
+        );
         figures.show(&format!("{name}: coordinator crashes"), crashes, "", Kind::Exact);
         for failure in failed.iter().take(3) {
             figures.show(&format!("{name}: {failure}; replay with that seed"), 1, "", Kind::Exact);

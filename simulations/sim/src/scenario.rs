@@ -39,9 +39,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "three-cheaters",
         about: "a copier, a fabricator and one that cheats on a third of its tasks (THREATS 4, 9)",
-        config: |seed| {
-            base(seed, vec![Conduct::Copier, Conduct::Fabricator, Conduct::Sometimes])
-        },
+        config: |seed| base(seed, vec![Conduct::Copier, Conduct::Fabricator, Conduct::Sometimes]),
     },
     Scenario {
         name: "silent",
@@ -108,8 +106,16 @@ impl Scenario {
         let mut world = World::new((self.config)(seed))?;
         world.run()?;
         let report = examine(&world)?;
-        ensure!(report.honest_rejected == 0, "{} honest proofs were rejected", report.honest_rejected);
-        ensure!(report.dishonest_accepted == 0, "{} dishonest proofs were accepted", report.dishonest_accepted);
+        ensure!(
+            report.honest_rejected == 0,
+            "{} honest proofs were rejected",
+            report.honest_rejected
+        );
+        ensure!(
+            report.dishonest_accepted == 0,
+            "{} dishonest proofs were accepted",
+            report.dishonest_accepted
+        );
         ensure!(report.lost == 0, "{} acknowledged proofs were lost", report.lost);
         ensure!(report.doubled == 0, "{} proofs were judged twice", report.doubled);
         ensure!(report.audited, "the audit came to other roots");
@@ -149,9 +155,10 @@ fn examine(world: &World) -> Result<Report> {
     let audited = state.last_close().is_some_and(|close| {
         report.epochs.last().is_some_and(|epoch| epoch.close.root == close.root)
     });
-    let earned = state.nodes().filter(|(id, _)| world.is_honest(id)).fold(0u128, |sum, (_, node)| {
-        sum + state.account(&node.member.account).map_or(0, |account| account.cumulative.0)
-    });
+    let earned =
+        state.nodes().filter(|(id, _)| world.is_honest(id)).fold(0u128, |sum, (_, node)| {
+            sum + state.account(&node.member.account).map_or(0, |account| account.cumulative.0)
+        });
     // What came in the last moments before the end has had no tick to be receipted in.
     let pending = state.tasks_open() > 0;
     let lost = world.acknowledged.iter().filter(|proof| !receipted.contains(proof)).count() as u64;
@@ -187,7 +194,10 @@ fn check_sums(world: &World) -> Result<()> {
             _ => 0,
         })
         .sum();
-    ensure!(given + lapsed == budget, "given {given} and lapsed {lapsed} are not the budget {budget}");
+    ensure!(
+        given + lapsed == budget,
+        "given {given} and lapsed {lapsed} are not the budget {budget}"
+    );
     ensure!(close.total.0 + close.unbound.0 == given, "leaves and unbound are not what was given");
     Ok(())
 }

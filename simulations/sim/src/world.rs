@@ -278,12 +278,8 @@ impl World {
         let proofs = &self.durable.proofs;
         let lookup = |id: &ProofId| proofs.get(id).cloned();
         let mut entries = self.durable.entries.iter().cloned();
-        self.machine = Machine::restore(
-            self.setup.clone(),
-            Arc::new(ExactJudge),
-            &mut entries,
-            &lookup,
-        )?;
+        self.machine =
+            Machine::restore(self.setup.clone(), Arc::new(ExactJudge), &mut entries, &lookup)?;
         let kept: Vec<Event> = self
             .durable
             .commits
@@ -539,9 +535,8 @@ impl World {
                 let ids = named_proofs(&entries);
                 let proofs = ids.iter().filter_map(|id| self.durable.proofs.get(id).cloned());
                 let proofs = proofs.collect();
-                let bytes = entries
-                    .iter()
-                    .map(|e| Ok(Blob::<{ limits::LINE_MAX }>::new(e.to_bytes()?)?));
+                let bytes =
+                    entries.iter().map(|e| Ok(Blob::<{ limits::LINE_MAX }>::new(e.to_bytes()?)?));
                 let bytes = bytes.collect::<Result<Vec<_>>>()?;
                 bundles.push(Bundle { epoch, entries: bytes, proofs });
                 entries.clear();

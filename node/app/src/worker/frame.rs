@@ -33,7 +33,7 @@ pub enum FrameError {
 ///
 /// # Errors
 /// [`FrameError`]; the stream is of no use after one.
-pub async fn read_frame<T: DeserializeOwned>(
+pub async fn read_frame<T: Serialize + DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<T>, FrameError> {
     let mut head = [0u8; 4];

@@ -8,7 +8,7 @@ use openledger_wire::merkle::{path, receipt_leaf, root, verdict_leaf};
 use openledger_wire::proof::ProofBody;
 use openledger_wire::task::{TaskKind, TaskSpec};
 use openledger_wire::{
-    BlobId, Blob, CampaignId, Commitment, Epoch, EvmAddress, Height, List, LogHead, NetworkId,
+    Blob, BlobId, CampaignId, Commitment, Epoch, EvmAddress, Height, List, LogHead, NetworkId,
     NodeKey, Points, ProofId, Round, SecretNonce, SettlementKey, TaskId, UnixMs,
 };
 
@@ -74,7 +74,11 @@ pub(crate) fn finished(key: Key, text: &str, nonce: u8) -> Finished {
 }
 
 /// A closed set with these commitments.
-pub(crate) fn closed(key: Key, commits: Vec<(u8, Commitment)>, own: Option<Commitment>) -> ClosedNotice {
+pub(crate) fn closed(
+    key: Key,
+    commits: Vec<(u8, Commitment)>,
+    own: Option<Commitment>,
+) -> ClosedNotice {
     let node = setup().judge.node;
     let mut rows: Vec<_> =
         commits.into_iter().map(|(n, c)| (NodeKey::from_seed(&[n; 32]).public(), c)).collect();

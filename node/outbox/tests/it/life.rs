@@ -1,8 +1,6 @@
 //! One lease from assignment to payout, and each way in which it ends early.
 
-use openledger_outbox::{
-    Action, CheckError, Event, Key, Outbox, Query, Refusal, Stage, limits,
-};
+use openledger_outbox::{Action, CheckError, Event, Key, Outbox, Query, Refusal, Stage, limits};
 use openledger_wire::link::{AccountStatus, LinkPush, NodeState};
 use openledger_wire::log::Verdict;
 use openledger_wire::proof::{Commit, Proof};
@@ -171,6 +169,20 @@ fn the_verdict_with_the_highest_number_holds() {
 }
 
 #[test]
+fn a_verdict_overturned_after_vesting_takes_the_points_back() {
+    let (_folder, outbox) = outbox();
+    let key = commit(&outbox);
+    let (own, proof) = promised(&outbox, key);
+    outbox.push(NOW, &sets(closed(key, vec![], Some(own)))).unwrap();
+    outbox.push(NOW, &verdicts(verdict(proof, key.task, Verdict::Accepted, 3, (2, 5)))).unwrap();
+    outbox.account(NOW, &account(0, Open::ONE, 2), Some(Open::ONE)).unwrap();
+    assert_eq!(stage(&outbox, key), Stage::Paid);
+    outbox.push(NOW, &verdicts(verdict(proof, key.task, Verdict::Rejected, 0, (3, 6)))).unwrap();
+    assert_eq!(stage(&outbox, key), Stage::Judged);
+    assert_eq!(outbox.totals().unwrap().points, Points(0));
+}
+
+#[test]
 fn an_input_that_kills_workers_is_quarantined() {
     let (_folder, outbox) = outbox();
     let key = key_of(&leased(1));
@@ -178,8 +190,7 @@ fn an_input_that_kills_workers_is_quarantined() {
     outbox.events(NOW, &[(key, Event::Started)]).unwrap();
     let again = outbox.events(NOW, &[(key, Event::Crashed)]).unwrap();
     assert!(matches!(&again.actions[..], [Action::Work(_)]));
-    let handled =
-        outbox.events(NOW, &[(key, Event::Started), (key, Event::Crashed)]).unwrap();
+    let handled = outbox.events(NOW, &[(key, Event::Started), (key, Event::Crashed)]).unwrap();
     let [Action::Decline(declined)] = &handled.actions[..] else { panic!("{handled:?}") };
     assert!(declined.reason.contains("quarantined"), "{}", &*declined.reason);
     // Pushed once more, it is given back once more.

@@ -1,7 +1,7 @@
 //! Whatever happens, in whatever order: the rules of the machine hold.
 
-use openledger_outbox::{Effect, Event, Stage, Work};
 use openledger_outbox::{Action, Outbox};
+use openledger_outbox::{Effect, Event, Stage, Work};
 use openledger_tables::Store;
 use openledger_wire::Epoch;
 use openledger_wire::link::LinkPush;
@@ -84,7 +84,8 @@ fn happen(outbox: &Outbox, what: Happening) -> Vec<Action> {
         Happening::ProofRefused => event(Event::ProofRefused("no".into())),
         Happening::Receipt => push(receipts(receipt(proof))),
         Happening::Verdict(good, number) => {
-            let (given, points) = if good { (Verdict::Accepted, 5) } else { (Verdict::Rejected, 0) };
+            let (given, points) =
+                if good { (Verdict::Accepted, 5) } else { (Verdict::Rejected, 0) };
             push(verdicts(verdict(proof, key.task, given, points, (1, number))))
         }
         Happening::Epoch(vested) => event(Event::EpochClosed { epoch: Epoch(1), vested }),

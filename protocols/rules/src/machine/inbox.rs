@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use openledger_wire::log::{Closed, CommitSet, Line, ReceiptRow, Receipts};
 use openledger_wire::proof::{Commit, Proof, proof_id};
-use openledger_wire::{
-    Commitment, Envelope, List, NodeId, ProofId, TaskId, UnixMs, limits,
-};
+use openledger_wire::{Commitment, Envelope, List, NodeId, ProofId, TaskId, UnixMs, limits};
 
 use super::{Keep, Machine, Outcome, Refusal, no_evidence};
 use crate::state::ApplyError;
@@ -43,11 +41,20 @@ impl Machine {
         let (node, commit) = (opened.signer, opened.value);
         let slot = (commit.task, commit.wave, node);
         let task = self.state.task(&commit.task).ok_or_else(|| {
-            Refusal::new("unknown-task", format!("take a commit: task {} is unknown or over", commit.task))
+            Refusal::new(
+                "unknown-task",
+                format!("take a commit: task {} is unknown or over", commit.task),
+            )
         })?;
         let wave = task.waves.get(usize::from(commit.wave));
         let Some((wave, deadline)) = wave.and_then(|w| Some((w, *w.leases.get(&node)?))) else {
-            return Err(Refusal::new("no-lease", format!("take a commit: this node holds no lease for {}; ask for its leases", commit.task)));
+            return Err(Refusal::new(
+                "no-lease",
+                format!(
+                    "take a commit: this node holds no lease for {}; ask for its leases",
+                    commit.task
+                ),
+            ));
         };
         let logged = wave.closed.as_ref().and_then(|closed| closed.commits.get(&node));
         match self.inbox.commits.get(&slot).or(logged) {
@@ -55,11 +62,22 @@ impl Machine {
                 outcome.known = true;
                 return Ok(());
             }
-            Some(_) => return Err(Refusal::new("second-commit", "take a commit: another one was made for this lease; the first one holds")),
+            Some(_) => {
+                return Err(Refusal::new(
+                    "second-commit",
+                    "take a commit: another one was made for this lease; the first one holds",
+                ));
+            }
             None => {}
         }
-        if wave.closed.is_some() || now >= deadline {
-            return Err(Refusal::new("too-late", format!("take a commit: the lease for {} ended at {deadline}; nothing is lost but this task", commit.task)));
+        if wave.closed.is_some() || (now >= deadline && !self.in_grace(now)) {
+            return Err(Refusal::new(
+                "too-late",
+                format!(
+                    "take a commit: the lease for {} ended at {deadline}; nothing is lost but this task",
+                    commit.task
+                ),
+            ));
         }
         self.inbox.commits.insert(slot, commit.commitment);
         outcome.keep.push(Keep::Commit(envelope));
@@ -81,19 +99,31 @@ impl Machine {
         let opened = envelope.open::<Proof>(self.state.setup().network)?;
         let proof = opened.value;
         if proof.node != opened.signer {
-            return Err(Refusal::new("other-node", "take a proof: it names another node than the one that signed it"));
+            return Err(Refusal::new(
+                "other-node",
+                "take a proof: it names another node than the one that signed it",
+            ));
         }
         let slot = (proof.task, proof.wave, proof.node);
         let task = self.state.task(&proof.task).ok_or_else(|| {
-            Refusal::new("unknown-task", format!("take a proof: task {} is unknown or over", proof.task))
+            Refusal::new(
+                "unknown-task",
+                format!("take a proof: task {} is unknown or over", proof.task),
+            )
         })?;
         if self.inbox.revealed.contains_key(&slot) || task.proofs.contains_key(&proof.node) {
-            return Err(Refusal::new("second-proof", "take a proof: another one was sent for this lease; the first one holds"));
+            return Err(Refusal::new(
+                "second-proof",
+                "take a proof: another one was sent for this lease; the first one holds",
+            ));
         }
         if !task.expects(&proof.node, proof.wave) {
             let wait = task.done.is_none() && !task.all_closed();
             let retry_after_ms = wait.then_some(1_000);
-            let message = format!("take a proof: no closed set of {} waits for this node's proof", proof.task);
+            let message = format!(
+                "take a proof: no closed set of {} waits for this node's proof",
+                proof.task
+            );
             return Err(Refusal { retry_after_ms, ..Refusal::new("not-expected", message) });
         }
         let row = ReceiptRow { proof: id, task: proof.task, wave: proof.wave, node: proof.node };
@@ -104,7 +134,12 @@ impl Machine {
     }
 
     /// Closes every wave whose nodes all answered or whose deadline has passed.
-    pub(super) fn close_sets(&mut self, now: UnixMs, outcome: &mut Outcome) -> Result<(), ApplyError> {
+    pub(super) fn close_sets(
+        &mut self,
+        now: UnixMs,
+        outcome: &mut Outcome,
+    ) -> Result<(), ApplyError> {
+        let grace = self.in_grace(now);
         let mut sets = Vec::new();
         for (id, task) in self.state.active_tasks() {
             for (index, wave) in (0u8..).zip(&task.waves) {
@@ -125,7 +160,7 @@ impl Machine {
                     match self.inbox.commits.get(&slot) {
                         Some(commitment) => commits.push((*node, *commitment)),
                         None if self.inbox.declined.contains(&slot) => declined.push(*node),
-                        None if now >= *deadline => absent.push(*node),
+                        None if now >= *deadline && !grace => absent.push(*node),
                         None => waiting = true,
                     }
                 }
@@ -151,7 +186,11 @@ impl Machine {
     }
 
     /// Receipts for all proofs that came since the last tick.
-    pub(super) fn give_receipts(&mut self, now: UnixMs, outcome: &mut Outcome) -> Result<(), ApplyError> {
+    pub(super) fn give_receipts(
+        &mut self,
+        now: UnixMs,
+        outcome: &mut Outcome,
+    ) -> Result<(), ApplyError> {
         let proofs = std::mem::take(&mut self.inbox.proofs);
         self.inbox.revealed.clear();
         let expected = |row: &ReceiptRow| {

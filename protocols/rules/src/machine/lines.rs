@@ -10,10 +10,18 @@ use crate::state::{ApplyError, Judgement};
 
 impl Machine {
     /// Verdicts for all tasks that are decided.
-    pub(super) fn give_verdicts(&mut self, now: UnixMs, outcome: &mut Outcome) -> Result<(), ApplyError> {
+    pub(super) fn give_verdicts(
+        &mut self,
+        now: UnixMs,
+        outcome: &mut Outcome,
+    ) -> Result<(), ApplyError> {
         let mut rows: Vec<VerdictRow> = Vec::new();
         let mut budget_of = std::collections::BTreeSet::new();
         for (_, task) in self.state.active_tasks() {
+            // After an outage, what could not be sent in time is waited for first.
+            if self.in_grace(now) && task.proofs.len() < task.commits().count() {
+                continue;
+            }
             let judgement = self.state.judgement(task, now, self.judge.as_ref());
             let Some(Judgement::Final { rows: decided, .. }) = judgement else { continue };
             let full = rows.len().saturating_add(decided.len()) > limits::LINE_ROWS_MAX;
@@ -44,7 +52,11 @@ impl Machine {
     }
 
     /// Closes every epoch that has ended: first a verdict for each proof that must count in it.
-    pub(super) fn close_epochs(&mut self, now: UnixMs, outcome: &mut Outcome) -> Result<(), ApplyError> {
+    pub(super) fn close_epochs(
+        &mut self,
+        now: UnixMs,
+        outcome: &mut Outcome,
+    ) -> Result<(), ApplyError> {
         while now >= self.state.epoch_end(self.state.epoch()) {
             let overdue = self.state.overdue(self.state.epoch());
             for (_, rows) in overdue {
@@ -61,16 +73,15 @@ impl Machine {
     }
 }
 
-fn paths(leaves: &[Keccak]) -> Vec<Path> {
-    (0..leaves.len()).filter_map(|index| merkle::path(leaves, index)).collect()
-}
-
 /// A receipt of a batch: the proof, its node, and the way from its leaf to the batch's root.
 pub type ReceiptPath = (ProofId, NodeId, Path);
 
 /// The batch that a receipts entry calls for, to be signed once, and each proof's path to it.
 #[must_use]
-pub fn receipts_of(logged: &Logged, network: NetworkId) -> Option<(ReceiptBatch, Vec<ReceiptPath>)> {
+pub fn receipts_of(
+    logged: &Logged,
+    network: NetworkId,
+) -> Option<(ReceiptBatch, Vec<ReceiptPath>)> {
     let Line::Receipts(receipts) = &logged.entry.line else { return None };
     let leaves: Vec<Keccak> =
         receipts.rows.iter().map(|row| receipt_leaf(&row.proof, receipts.count_by)).collect();
@@ -82,7 +93,7 @@ pub fn receipts_of(logged: &Logged, network: NetworkId) -> Option<(ReceiptBatch,
         size: u32::try_from(leaves.len()).ok()?,
         count_by: receipts.count_by,
     };
-    let rows = receipts.rows.iter().zip(paths(&leaves));
+    let rows = receipts.rows.iter().zip(merkle::paths(&leaves));
     Some((batch, rows.map(|(row, path)| (row.proof, row.node, path)).collect()))
 }
 
@@ -105,5 +116,5 @@ pub fn verdicts_of(
         root: merkle::root(&leaves),
         size: u32::try_from(leaves.len()).ok()?,
     };
-    Some((batch, verdicts.rows.iter().copied().zip(paths(&leaves)).collect()))
+    Some((batch, verdicts.rows.iter().copied().zip(merkle::paths(&leaves)).collect()))
 }

@@ -194,8 +194,7 @@ impl State {
         if self.campaigns.contains_key(&id) {
             return Err(not_allowed(entry, "campaign", &"it is already there"));
         }
-        let record =
-            CampaignRecord { campaign: campaign.clone(), spent: Points::ZERO, tasks: 0 };
+        let record = CampaignRecord { campaign: campaign.clone(), spent: Points::ZERO, tasks: 0 };
         self.campaigns.insert(id, record);
         Ok(())
     }
@@ -293,9 +292,8 @@ impl State {
     }
 
     fn apply_leases(&mut self, entry: &Entry, leases: &Leases) -> Result<(), ApplyError> {
-        let ready = self.sealed.take_if(|sealed| {
-            sealed.beacon.is_some() && sealed.round == leases.round
-        });
+        let ready =
+            self.sealed.take_if(|sealed| sealed.beacon.is_some() && sealed.round == leases.round);
         let Some((sealed, beacon)) = ready.and_then(|s| Some((s.clone(), s.beacon?))) else {
             return Err(not_allowed(entry, "leases", &"no beacon was drawn for this round"));
         };
@@ -333,7 +331,8 @@ impl State {
 
     fn apply_closed(&mut self, entry: &Entry, closed: &Closed) -> Result<(), ApplyError> {
         for set in &closed.sets {
-            let refuse = |why: &str| not_allowed(entry, "closed set", &format!("{}: {why}", set.task));
+            let refuse =
+                |why: &str| not_allowed(entry, "closed set", &format!("{}: {why}", set.task));
             let task = self.tasks.get_mut(&set.task).ok_or_else(|| refuse("unknown task"))?;
             let wave = task
                 .waves
@@ -341,7 +340,8 @@ impl State {
                 .filter(|wave| wave.closed.is_none())
                 .ok_or_else(|| refuse("no such open wave"))?;
             let commits: BTreeMap<_, _> = set.commits.iter().copied().collect();
-            let named = commits.len().saturating_add(set.absent.len()).saturating_add(set.declined.len());
+            let named =
+                commits.len().saturating_add(set.absent.len()).saturating_add(set.declined.len());
             let all: BTreeSet<NodeId> = commits
                 .keys()
                 .chain(set.absent.iter())
@@ -429,9 +429,10 @@ impl State {
             by_task.entry(row.task).or_default().push(*row);
         }
         for (id, rows) in by_task {
-            let task = self.tasks.get(&id).ok_or_else(|| {
-                not_allowed(entry, "verdicts", &format!("{id} is unknown"))
-            })?;
+            let task = self
+                .tasks
+                .get(&id)
+                .ok_or_else(|| not_allowed(entry, "verdicts", &format!("{id} is unknown")))?;
             let winner = match self.judgement(task, entry.at, judge) {
                 Some(Judgement::Final { rows: computed, winner }) if computed == rows => winner,
                 _ if overdue.get(&id) == Some(&rows) => None,
@@ -455,9 +456,10 @@ impl State {
         let kind = record.proof.body.kind;
         let account = self.accounts.entry(record.account).or_default();
         let Some(node) = self.nodes.get_mut(&row.node) else { return };
-        let trust = node.trust.entry(kind).or_insert_with(|| {
-            crate::assign::TrustRecord::new(self.setup.rules.trust_required)
-        });
+        let trust = node
+            .trust
+            .entry(kind)
+            .or_insert_with(|| crate::assign::TrustRecord::new(self.setup.rules.trust_required));
         match row.verdict {
             Verdict::Accepted => {
                 trust.on_valid();
@@ -515,9 +517,8 @@ impl State {
     /// An accepted page calls for a refine task; its input is at those who fetched these bytes.
     fn derive_refine(&mut self, id: TaskId, winner: ProofId) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let page_of = |proof: &ProofId| {
-            self.proofs.get(proof)?.proof.body.read::<FetchOutput>().ok()
-        };
+        let page_of =
+            |proof: &ProofId| self.proofs.get(proof)?.proof.body.read::<FetchOutput>().ok();
         let Some(page) = page_of(&winner) else { return };
         if page.status != 200 || page.page_bytes == 0 || self.holders.contains_key(&page.page) {
             return;
@@ -562,7 +563,8 @@ impl State {
         if computed != *close {
             return Err(differs(entry, "epoch close", &close.root, &computed.root));
         }
-        let leaves = super::close::leaves(&accounts).map_err(|e| not_allowed(entry, "epoch close", &e))?;
+        let leaves =
+            super::close::leaves(&accounts).map_err(|e| not_allowed(entry, "epoch close", &e))?;
         self.settled.insert(close.epoch, leaves);
         while self.settled.len() > super::SETTLED_KEPT {
             self.settled.pop_first();

@@ -27,7 +27,10 @@ pub enum Judgement {
 }
 
 /// Agreeing proofs, as indices; a proof joins the first group with a member that it agrees with.
-fn clusters(proofs: &[(ProofId, &ProofRecord)], same: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
+fn clusters(
+    proofs: &[(ProofId, &ProofRecord)],
+    same: impl Fn(usize, usize) -> bool,
+) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for at in 0..proofs.len() {
         match groups.iter_mut().find(|group| group.iter().any(|other| same(*other, at))) {
@@ -86,7 +89,8 @@ impl State {
             _ => size >= 3 && size.saturating_mul(2) > sound.len(),
         };
         if !settled && !task.is_exhausted() {
-            let wanted = if groups.len() <= 1 { 2 } else { usize::from(self.setup.rules.replicas_max) };
+            let wanted =
+                if groups.len() <= 1 { 2 } else { usize::from(self.setup.rules.replicas_max) };
             let missing = wanted.saturating_sub(sound.len());
             let committed = task.commits().count();
             let room = usize::from(self.setup.rules.replicas_max).saturating_sub(committed);
@@ -105,7 +109,9 @@ impl State {
         let rows = proofs.iter().zip(&faults).map(|((id, record), fault)| {
             let (verdict, reason) = match fault {
                 Some(fault) => (Verdict::Rejected, *fault),
-                None if winners.contains(id) => (Verdict::Accepted, accepted_reason(task, record, unchecked)),
+                None if winners.contains(id) => {
+                    (Verdict::Accepted, accepted_reason(task, record, unchecked))
+                }
                 None if settled => (Verdict::Rejected, rejected_reason(task.spec.kind)),
                 None if groups_count > 1 => (Verdict::Inconclusive, ReasonCode::Volatile),
                 None => (Verdict::Inconclusive, ReasonCode::TooFewReplicas),
@@ -156,9 +162,8 @@ impl State {
     /// What is wrong with a proof in itself.
     fn fault(&self, task: &TaskRecord, record: &ProofRecord) -> Option<ReasonCode> {
         let proof = &record.proof;
-        let promised = task.commits().find(|(node, wave, _, _)| {
-            *node == proof.node && *wave == proof.wave
-        });
+        let promised =
+            task.commits().find(|(node, wave, _, _)| *node == proof.node && *wave == proof.wave);
         let kept = promised.is_some_and(|(_, _, commitment, _)| commitment == proof.commitment);
         if !kept || !proof.opens() {
             return Some(ReasonCode::RevealMismatch);

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use openledger_wire::log::{Beacon, EpochClose, first_head};
 use openledger_wire::{
-    AccountId, BlobId, CampaignId, DecodeError, EncodeError, Epoch, EvmAddress, Height, LogHead, NodeId, Open,
-    ProofId, Round, TaskId, UnixMs,
+    AccountId, BlobId, CampaignId, DecodeError, EncodeError, Epoch, EvmAddress, Height, LogHead,
+    NodeId, Open, ProofId, Round, TaskId, UnixMs,
 };
 use thiserror::Error;
 
@@ -42,7 +42,9 @@ pub trait Judge: Send + Sync {
 #[non_exhaustive]
 pub enum ApplyError {
     /// Height, previous head or clock do not follow.
-    #[error("apply entry {height}: it does not follow the one before ({what}); get the log again from its start")]
+    #[error(
+        "apply entry {height}: it does not follow the one before ({what}); get the log again from its start"
+    )]
     Chain {
         /// The entry.
         height: Height,
@@ -50,7 +52,9 @@ pub enum ApplyError {
         what: &'static str,
     },
     /// A line that the rules determine is different.
-    #[error("apply entry {height}: {line} differs from what the rules compute: logged {logged}, computed {computed}")]
+    #[error(
+        "apply entry {height}: {line} differs from what the rules compute: logged {logged}, computed {computed}"
+    )]
     Differs {
         /// The entry.
         height: Height,
@@ -72,7 +76,9 @@ pub enum ApplyError {
         why: String,
     },
     /// A receipted proof is missing from the evidence.
-    #[error("apply entry {height}: proof {proof} is not among the evidence; get the epoch's bundle again")]
+    #[error(
+        "apply entry {height}: proof {proof} is not among the evidence; get the epoch's bundle again"
+    )]
     MissingEvidence {
         /// The entry.
         height: Height,
@@ -373,10 +379,7 @@ impl State {
     /// Closed sets that hold this node's commitment and wait for its proof, with the height of
     /// the entry that closed them.
     #[must_use]
-    pub fn closed_waiting(
-        &self,
-        node: &NodeId,
-    ) -> Vec<(&openledger_wire::log::CommitSet, Height)> {
+    pub fn closed_waiting(&self, node: &NodeId) -> Vec<(&openledger_wire::log::CommitSet, Height)> {
         let closed = self.active_tasks().flat_map(|(_, task)| {
             (0u8..).zip(&task.waves).filter_map(move |(index, wave)| {
                 let closed = wave.closed.as_ref()?;

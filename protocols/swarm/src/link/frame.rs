@@ -52,7 +52,7 @@ pub(super) async fn read_len(recv: &mut quinn::RecvStream) -> Result<usize, Fram
 }
 
 /// The value behind a length.
-pub(super) async fn read_value<T: DeserializeOwned>(
+pub(super) async fn read_value<T: Serialize + DeserializeOwned>(
     recv: &mut quinn::RecvStream,
     len: usize,
 ) -> Result<T, FrameError> {
@@ -71,7 +71,7 @@ pub(super) async fn read_value<T: DeserializeOwned>(
 }
 
 /// A whole frame.
-pub(super) async fn read_frame<T: DeserializeOwned>(
+pub(super) async fn read_frame<T: Serialize + DeserializeOwned>(
     recv: &mut quinn::RecvStream,
 ) -> Result<T, FrameError> {
     let len = read_len(recv).await?;

@@ -33,7 +33,10 @@ fn a_guarded_program_ends_with_the_guards_input() {
 
 #[test]
 fn the_guard_hands_on_output_and_failure() {
-    let done = guard(&["sh", "-c", "echo said; exit 3"]).wait_with_output().unwrap();
+    let mut guarded = guard(&["sh", "-c", "echo said; exit 3"]);
+    // Held open meanwhile, as a parent that lives does.
+    let _input = guarded.stdin.take();
+    let done = guarded.wait_with_output().unwrap();
     assert!(!done.status.success());
     assert_eq!(done.stdout, b"said\n");
     let missing = guard(&["/nowhere/program"]).wait().unwrap();
