@@ -23,7 +23,9 @@ use crate::network::Network;
 #[non_exhaustive]
 pub enum FetchBundleError {
     /// The coordinator does not answer.
-    #[error("read {url}: {reason}; check the coordinator's URL, or name another one with --coordinator")]
+    #[error(
+        "read {url}: {reason}; check the coordinator's URL, or name another one with --coordinator"
+    )]
     Http {
         /// What was asked for.
         url: String,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use openledger_contracts::{Chain, ChainError, ChainOptions, Claim, ClaimOutcome, PostedLog, Rewards};
+use openledger_contracts::{
+    Chain, ChainError, ChainOptions, Claim, ClaimOutcome, PostedLog, Rewards,
+};
 use openledger_wire::link;
 use openledger_wire::profile::Profile;
 use openledger_wire::{Epoch, EvmAddress, Open, SettlementKey};
@@ -11,10 +13,7 @@ use openledger_wire::{Epoch, EvmAddress, Open, SettlementKey};
 ///
 /// # Errors
 /// The chain's.
-pub async fn rewards(
-    profile: &Profile,
-    key: Option<SettlementKey>,
-) -> Result<Rewards, ChainError> {
+pub async fn rewards(profile: &Profile, key: Option<SettlementKey>) -> Result<Rewards, ChainError> {
     let chain = Chain::connect(ChainOptions {
         rpc: profile.chain.rpc.iter().map(|url| url.to_string()).collect(),
         chain_id: Some(profile.chain.chain_id),

@@ -124,7 +124,9 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key is unknown or its value is of another type.
-    #[error("read the configuration: {key} in {place}: {reason}; see `openledger config show` for all keys and their values")]
+    #[error(
+        "read the configuration: {key} in {place}: {reason}; see `openledger config show` for all keys and their values"
+    )]
     Value {
         /// The key.
         key: String,
@@ -266,10 +268,8 @@ fn value_of(text: &str) -> toml::Value {
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let bytes = data_dir::read_bounded(path, limits::CONFIG_BYTES_MAX)?.unwrap_or_default();
-    String::from_utf8(bytes).map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| ConfigError::Syntax { path: path.to_owned(), reason: error.to_string() })
 }
 
 fn value_error(error: figment::Error, place: String) -> ConfigError {

@@ -14,7 +14,9 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum DataDirError {
     /// Nobody said where, and there is no home.
-    #[error("find the data folder: neither --data-dir nor OPENLEDGER_DATA nor HOME is set; set one")]
+    #[error(
+        "find the data folder: neither --data-dir nor OPENLEDGER_DATA nor HOME is set; set one"
+    )]
     Nowhere,
     /// The system refused.
     #[error("{action} {}: {source}; check the folder's owner and free space", path.display())]

@@ -13,8 +13,8 @@ use openledger_wire::gossip::{
 };
 use openledger_wire::proof::Proof;
 use openledger_wire::{
-    Envelope, EvmAddress, EvmSignature, Height, List, LogHead, NetworkId, NodeId, NodeKey,
-    Text, UnixMs, decode, encode, limits,
+    Envelope, EvmAddress, EvmSignature, Height, List, LogHead, NetworkId, NodeId, NodeKey, Text,
+    UnixMs, decode, encode, limits,
 };
 use serde::Serialize;
 
@@ -300,7 +300,8 @@ mod tests {
         let admission = admission();
         let key = SettlementKey::from_secret(&[9; 32]).unwrap();
         let head = |height, head, key: &SettlementKey| {
-            let head = SignedHead { network: NETWORK, height: Height(height), head: LogHead([head; 32]) };
+            let head =
+                SignedHead { network: NETWORK, height: Height(height), head: LogHead([head; 32]) };
             GossipedHead { signature: head.sign(&DOMAIN, key).unwrap(), head }
         };
         assert_eq!(admission.head_seen(&head(1, 1, &key)), Admit::Accept);

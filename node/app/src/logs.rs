@@ -111,7 +111,10 @@ pub fn start(level: &str, file: Option<LogFile>, quiet: bool) -> Result<(), Stri
 pub fn tail(path: &Path, lines_max: usize) -> io::Result<Vec<String>> {
     const BYTES_MAX: u64 = 4 << 20;
     let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("read {}: {error}; no node logged here yet?", path.display()))
+        io::Error::new(
+            error.kind(),
+            format!("read {}: {error}; no node logged here yet?", path.display()),
+        )
     };
     let mut file = File::open(path).map_err(named)?;
     let len = file.metadata().map_err(named)?.len();

@@ -26,7 +26,9 @@ pub enum NetworkError {
     #[error(transparent)]
     Profile(#[from] ProfileError),
     /// Nothing is known of that name.
-    #[error("join network {0:?}: there is no such file, and no network of that name was joined before; get its profile from its publisher and give the file's path")]
+    #[error(
+        "join network {0:?}: there is no such file, and no network of that name was joined before; get its profile from its publisher and give the file's path"
+    )]
     Unknown(String),
     /// No network was named.
     #[error("join a network: none was named and {0}; use `--network FILE` or `--network NAME`")]
@@ -44,10 +46,14 @@ pub enum NetworkError {
         path: PathBuf,
     },
     /// The name makes no folder.
-    #[error("join network {0:?}: its name may have letters, digits, '-', '_' and '.' only; ask its publisher")]
+    #[error(
+        "join network {0:?}: its name may have letters, digits, '-', '_' and '.' only; ask its publisher"
+    )]
     BadName(String),
     /// This program has no such rules.
-    #[error("join network {name:?}: it runs under rule set {wanted:?} ({id}), this version of openledger knows {known}; update openledger")]
+    #[error(
+        "join network {name:?}: it runs under rule set {wanted:?} ({id}), this version of openledger knows {known}; update openledger"
+    )]
     UnknownRules {
         /// The network's name.
         name: String,
@@ -175,5 +181,9 @@ fn read_profile(path: &Path) -> Result<String, NetworkError> {
 fn safe(name: &str) -> Result<&str, NetworkError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let fits = !name.is_empty() && name.len() <= 64 && !name.starts_with('.');
-    if fits && name.bytes().all(allowed) { Ok(name) } else { Err(NetworkError::BadName(name.into())) }
+    if fits && name.bytes().all(allowed) {
+        Ok(name)
+    } else {
+        Err(NetworkError::BadName(name.into()))
+    }
 }

@@ -89,7 +89,8 @@ mod tests {
             cheats.note(ProofId([id; 32]), &proof, "invented").unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        let read: Vec<Cheat> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let read: Vec<Cheat> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(read.iter().map(|cheat| cheat.proof.0[0]).collect::<Vec<_>>(), [3, 4]);
         assert_eq!((read[0].kind.as_str(), read[0].what.as_str()), ("fetch", "invented"));
     }

@@ -56,7 +56,7 @@ impl Fabricator {
         }
         let seen = decided.seen.entry(leased.spec.kind.code()).or_default();
         *seen += 1;
-        let cheats = *seen % limits::CHEAT_EVERY == 0;
+        let cheats = seen.is_multiple_of(limits::CHEAT_EVERY);
         decided.by_lease.insert(key, cheats);
         cheats
     }
@@ -99,8 +99,7 @@ pub(crate) fn invented(inventor: &Inventor, leased: &LeasedTask) -> Result<Short
         }
         TaskKind::Refine => {
             let task: RefineTask = decode(body, max).map_err(|error| text(&error))?;
-            let (output, document) =
-                inventor.document(&task.url).map_err(|error| text(&error))?;
+            let (output, document) = inventor.document(&task.url).map_err(|error| text(&error))?;
             Ok(Shortcut::Refined(output, document))
         }
         kind => Err(format!("nothing to invent for {} tasks", kind.name())),
@@ -112,9 +111,7 @@ mod tests {
     use super::*;
     use openledger_wire::log::{Lease, Role};
     use openledger_wire::task::TaskSpec;
-    use openledger_wire::{
-        Blob, BlobId, CampaignId, List, NodeId, Round, Text, UnixMs, encode,
-    };
+    use openledger_wire::{Blob, BlobId, CampaignId, List, NodeId, Round, Text, UnixMs, encode};
 
     fn leased(kind: TaskKind, nonce: u8) -> LeasedTask {
         let url = Text::clipped("http://docs01.devnet/a.html");

@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 use openledger_wire::log::Entry;
 use openledger_wire::{AccountId, Epoch, EvmAddress, Height, Keccak, NetworkId, Open, Round};
 use reqwest::{Client, StatusCode};
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::limits;
 

@@ -79,7 +79,10 @@ impl LocalChain {
             })
             .await?;
         if keys.len() < accounts {
-            bail!("start anvil: it shows {} keys, {accounts} were asked for; use anvil 1.7", keys.len());
+            bail!(
+                "start anvil: it shows {} keys, {accounts} were asked for; use anvil 1.7",
+                keys.len()
+            );
         }
         Ok(Self { child, url, keys })
     }
@@ -176,7 +179,8 @@ mod tests {
         let line = "(0) 0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
         let address = key_of(line).unwrap().address().to_string();
         assert_eq!(address, "f39fd6e51aad88f6f4ce6ab8827279cfffb92266");
-        for line in ["", "(0) 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266 (10000 ETH)", "Listening"] {
+        for line in ["", "(0) 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266 (10000 ETH)", "Listening"]
+        {
             assert!(key_of(line).is_none(), "{line}");
         }
     }

@@ -126,8 +126,7 @@ fn html_files(roots: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut folders = roots.to_vec();
     while let Some(folder) = folders.pop() {
-        fs::read_dir(&folder)
-            .with_context(|| format!("read the folder {}", folder.display()))?;
+        fs::read_dir(&folder).with_context(|| format!("read the folder {}", folder.display()))?;
         for path in children(&folder) {
             let Ok(about) = fs::symlink_metadata(&path) else { continue };
             let sized = (limits::PAGE_BYTES_MIN..=limits::PAGE_BYTES_MAX).contains(&about.len());

@@ -36,13 +36,9 @@ pub enum GuardError {
 /// [`GuardError`].
 pub fn run(command: &[OsString]) -> Result<Option<ExitStatus>, GuardError> {
     let (program, arguments) = command.split_first().ok_or(GuardError::Nothing)?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .spawn()
-        .map_err(|source| GuardError::Start {
-            program: program.to_string_lossy().into_owned(),
-            source,
+    let mut child =
+        Command::new(program).args(arguments).stdin(Stdio::null()).spawn().map_err(|source| {
+            GuardError::Start { program: program.to_string_lossy().into_owned(), source }
         })?;
     let (sender, parent) = channel::<()>();
     std::thread::spawn(move || {

@@ -74,7 +74,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let (folder, is_own) = match &arguments.dir {
         Some(folder) => (folder.clone(), false),
-        None => (std::env::temp_dir().join(format!("openledger-devnet-{}", std::process::id())), true),
+        None => {
+            (std::env::temp_dir().join(format!("openledger-devnet-{}", std::process::id())), true)
+        }
     };
     make_private(&folder)?;
     let folder = folder.canonicalize().context("find the devnet's folder")?;
@@ -104,10 +106,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // A run that failed leaves its logs for whoever wants to know why.
     let met = matches!(&ending, Ok(ending) if ending.figures.as_ref().is_none_or(|f| f.ok()));
     if is_own && !arguments.keep && met {
-        std::fs::remove_dir_all(&folder)
-            .with_context(|| format!("remove {}", folder.display()))?;
+        std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
     } else {
-        let _ = writeln!(std::io::stderr(), "openledger-devnet: everything is in {}", folder.display());
+        let _ =
+            writeln!(std::io::stderr(), "openledger-devnet: everything is in {}", folder.display());
     }
     ending?;
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })

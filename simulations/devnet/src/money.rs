@@ -82,7 +82,9 @@ pub async fn claim_all(network: &Network) -> anyhow::Result<ControlFlow<Claims, 
     let before = network.api.status().await?;
     let Some(epoch) = before.claimable.filter(|epoch| Some(*epoch) == before.last_closed) else {
         let closed = before.last_closed.unwrap_or_default();
-        return Ok(ControlFlow::Continue(format!("epoch {closed}'s root is not good on chain yet")));
+        return Ok(ControlFlow::Continue(format!(
+            "epoch {closed}'s root is not good on chain yet"
+        )));
     };
     let mut leaves = Vec::new();
     for member in honest(network) {

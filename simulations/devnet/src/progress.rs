@@ -39,7 +39,8 @@ impl Progress {
 
     /// How it stands now.
     pub fn tell(&mut self, text: &str) {
-        if self.bar.is_none() && self.last_line.is_some_and(|at| at.elapsed() < limits::LINE_PAUSE) {
+        if self.bar.is_none() && self.last_line.is_some_and(|at| at.elapsed() < limits::LINE_PAUSE)
+        {
             return;
         }
         self.step(text);

@@ -60,7 +60,11 @@ fn work(figures: &mut Figures, network: &Network, findings: &Findings) {
     let (pages, accounts) = tally.pages();
     figures.at_least("distinct URLs refined", tally.urls_refined(), limits::BAR_URLS);
     figures.show("pages fetched and agreed upon", pages, "", Kind::Exact);
-    figures.at_least("accounts with an accepted fetch of each page, least", accounts, limits::BAR_ACCOUNTS);
+    figures.at_least(
+        "accounts with an accepted fetch of each page, least",
+        accounts,
+        limits::BAR_ACCOUNTS,
+    );
     let closed = network.sites.counts.closed.load(Ordering::Relaxed);
     figures.equals("requests for what robots.txt closes", closed, 0);
 }
@@ -118,11 +122,18 @@ pub fn summary(network: &Network, findings: &Findings) -> String {
     let base = network.api.base();
     text.push_str(&format!("\ncoordinator   {base}/\n"));
     text.push_str(&format!("API           {base}/api/v1/status\n"));
-    text.push_str(&format!("chain         {} (chain id {})\n", network.chain.url, limits::CHAIN_ID));
+    text.push_str(&format!(
+        "chain         {} (chain id {})\n",
+        network.chain.url,
+        limits::CHAIN_ID
+    ));
     text.push_str(&format!("profile       {}\n", network.profile.display()));
     let node = network.members.first().map(|member| member.data.display().to_string());
     let program = network.programs.node.display();
-    text.push_str(&format!("a node        {program} --data-dir {} status\n", node.unwrap_or_default()));
+    text.push_str(&format!(
+        "a node        {program} --data-dir {} status\n",
+        node.unwrap_or_default()
+    ));
     text.push_str(&format!("logs          {}\n", network.folder.join("logs").display()));
     text
 }

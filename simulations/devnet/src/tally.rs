@@ -177,12 +177,18 @@ impl Tally {
     /// Honest proofs that were rejected, for messages.
     #[must_use]
     pub fn wronged(&self, noted: &BTreeSet<ProofId>) -> Vec<String> {
-        let wronged = self.verdicts.iter().filter(|(proof, row)| {
-            row.verdict == Verdict::Rejected && !noted.contains(proof)
-        });
+        let wronged = self
+            .verdicts
+            .iter()
+            .filter(|(proof, row)| row.verdict == Verdict::Rejected && !noted.contains(proof));
         let sentence = |(proof, row): (&ProofId, &VerdictRow)| {
-            let (kind, url) = self.tasks.get(&row.task).map_or(("", ""), |(kind, url)| (kind.name(), url));
-            format!("{kind} proof {proof} of {} about {url}: {}", row.node.short(), row.reason.sentence())
+            let (kind, url) =
+                self.tasks.get(&row.task).map_or(("", ""), |(kind, url)| (kind.name(), url));
+            format!(
+                "{kind} proof {proof} of {} about {url}: {}",
+                row.node.short(),
+                row.reason.sentence()
+            )
         };
         wronged.map(sentence).collect()
     }
@@ -249,13 +255,21 @@ mod tests {
 
     fn row(proof: u8, task: TaskId, node: u8, verdict: Verdict) -> VerdictRow {
         let (proof, node) = (ProofId([proof; 32]), NodeId([node; 32]));
-        VerdictRow { proof, task, node, verdict, reason: ReasonCode::ReplicasAgree, points: Points(1) }
+        VerdictRow {
+            proof,
+            task,
+            node,
+            verdict,
+            reason: ReasonCode::ReplicasAgree,
+            points: Points(1),
+        }
     }
 
     #[test]
     fn verdicts_are_counted_by_url_account_and_honesty() {
         let mut tally = Tally::new(NETWORK);
-        let (fetch, refine) = (spec(TaskKind::Fetch, "http://a/"), spec(TaskKind::Refine, "http://a/"));
+        let (fetch, refine) =
+            (spec(TaskKind::Fetch, "http://a/"), spec(TaskKind::Refine, "http://a/"));
         let ids = [fetch.id(NETWORK).unwrap(), refine.id(NETWORK).unwrap()];
         let tasks = List::new(vec![fetch, refine]).unwrap();
         note(&mut tally, Line::Tasks(TaskBatch { tasks }));

@@ -25,15 +25,17 @@ pub(super) async fn audit(session: &Session, args: AuditArgs) -> anyhow::Result<
         None => source.last_closed().await?,
     };
     if last.0 == 0 || last.0 > limits::AUDIT_EPOCHS_MAX {
-        bail!("audit epoch {last}: epochs count from 1, and at most {} are checked", limits::AUDIT_EPOCHS_MAX);
+        bail!(
+            "audit epoch {last}: epochs count from 1, and at most {} are checked",
+            limits::AUDIT_EPOCHS_MAX
+        );
     }
     let mut bundles = Vec::new();
     for epoch in 1..=last.0 {
         bundles.push(source.bundle(Epoch(epoch)).await?);
     }
     let audited = replay(&network, &bundles)?;
-    let rewards =
-        if args.offline_chain { None } else { Some(reader(&network.profile).await?) };
+    let rewards = if args.offline_chain { None } else { Some(reader(&network.profile).await?) };
     let compared = compare(&audited, rewards.as_ref()).await?;
     let equal = compared.iter().all(|one| one.equal);
     let value = json!({ "network": network.name(), "equal": equal, "epochs": compared });

@@ -28,7 +28,9 @@ pub(super) fn identity(session: &Session, command: IdentityCommand) -> anyhow::R
         IdentityCommand::Words { remove } => words(session, remove),
         IdentityCommand::Create { unattended } => {
             create_identity(session, &Phrase::generate()?, unattended)?;
-            session.out.note("`openledger identity words` shows the 24 recovery words: write them down");
+            session
+                .out
+                .note("`openledger identity words` shows the 24 recovery words: write them down");
             show(session)
         }
         IdentityCommand::Export { file } => export(session, &file),
@@ -81,7 +83,8 @@ fn file_passphrase(prompt: &str) -> anyhow::Result<Passphrase> {
     match std::env::var(EXPORT_VARIABLE) {
         Ok(passphrase) => Ok(Passphrase::new(passphrase)),
         Err(_) => Ok(Passphrase::new(
-            ask_passphrase(prompt).with_context(|| format!("ask for the file's passphrase ({EXPORT_VARIABLE})"))?,
+            ask_passphrase(prompt)
+                .with_context(|| format!("ask for the file's passphrase ({EXPORT_VARIABLE})"))?,
         )),
     }
 }
@@ -150,7 +153,9 @@ fn revoke(session: &Session, node: Option<NodeId>) -> anyhow::Result<()> {
     let node = node.unwrap_or(own);
     let networks = networks(session, None)?;
     if networks.is_empty() {
-        bail!("revoke a node key: this machine has joined no network yet; run `openledger up` once");
+        bail!(
+            "revoke a node key: this machine has joined no network yet; run `openledger up` once"
+        );
     }
     for network in &networks {
         Statements::of(network).revoke(&phrase, node, time::now())?;
@@ -187,9 +192,11 @@ fn bind_payout(session: &Session, args: &BindArgs) -> anyhow::Result<()> {
             }
             statements.bind_key(&phrase, &key, nonce)?
         }
-        (_, Some(address), Some(signature)) => {
-            statements.bind(&phrase, statements.payout_terms(&phrase, address, nonce)?, signature)?
-        }
+        (_, Some(address), Some(signature)) => statements.bind(
+            &phrase,
+            statements.payout_terms(&phrase, address, nonce)?,
+            signature,
+        )?,
         (_, Some(address), None) => return print_terms(session, &network, &phrase, address, nonce),
         (_, None, Some(_)) => bail!("bind a payout address: name the address that signed"),
         (None, None, None) => bail!("bind a payout address: name the address"),

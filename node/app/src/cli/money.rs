@@ -126,9 +126,7 @@ fn unpaid(tasks: &[TaskView], payout: Option<EvmAddress>, network: &Network) -> 
 }
 
 fn text(view: &View) -> String {
-    let row = |name: &str, value: String, note: &str| {
-        vec![name.to_owned(), value, note.to_owned()]
-    };
+    let row = |name: &str, value: String, note: &str| vec![name.to_owned(), value, note.to_owned()];
     let payout = match view.payout {
         Some(payout) => format!("0x{payout}"),
         None => "none; openledger identity bind-payout".to_owned(),
@@ -208,7 +206,9 @@ pub(super) async fn claim(session: &Session, args: ClaimArgs) -> anyhow::Result<
     done.paid = outcome.paid.first().map_or(Open::ZERO, |paid| paid.amount);
     done.note = match outcome.refused.first() {
         Some((earner, amount)) => {
-            format!("0x{earner} did not accept {amount} OPEN; they stay its own, bind another payout address")
+            format!(
+                "0x{earner} did not accept {amount} OPEN; they stay its own, bind another payout address"
+            )
         }
         None => format!("{} OPEN were paid to 0x{}", done.paid, leaf.payout),
     };

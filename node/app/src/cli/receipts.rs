@@ -104,17 +104,26 @@ fn whole(task: &TaskView) -> String {
     };
     line("commitment", task.commitment.map(|id| id.to_string()));
     line("proof", task.proof.map(|id| id.to_string()));
-    line("receipt", task.receipt.as_ref().map(|receipt| {
-        let batch = &receipt.batch;
-        format!(
-            "signed at log height {}, counts by epoch {}, signature {}",
-            batch.log_height, batch.count_by, receipt.signature
-        )
-    }));
-    line("verdict", task.signed_verdict.as_ref().map(|verdict| {
-        let batch = &verdict.batch;
-        format!("batch {} of epoch {}, signature {}", batch.number, batch.epoch, verdict.signature)
-    }));
+    line(
+        "receipt",
+        task.receipt.as_ref().map(|receipt| {
+            let batch = &receipt.batch;
+            format!(
+                "signed at log height {}, counts by epoch {}, signature {}",
+                batch.log_height, batch.count_by, receipt.signature
+            )
+        }),
+    );
+    line(
+        "verdict",
+        task.signed_verdict.as_ref().map(|verdict| {
+            let batch = &verdict.batch;
+            format!(
+                "batch {} of epoch {}, signature {}",
+                batch.number, batch.epoch, verdict.signature
+            )
+        }),
+    );
     for milestone in &task.milestones {
         rows.push(vec![milestone.stage.name().to_owned(), time::utc(milestone.at)]);
     }

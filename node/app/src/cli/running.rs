@@ -33,18 +33,41 @@ fn status_text(status: &Status) -> String {
     };
     let totals = &status.totals;
     let mut rows = vec![
-        row("node", format!("{} ({}), {} for {}", status.node.short(), status.network, status.mode.name(), ago(status.since))),
+        row(
+            "node",
+            format!(
+                "{} ({}), {} for {}",
+                status.node.short(),
+                status.network,
+                status.mode.name(),
+                ago(status.since)
+            ),
+        ),
         row("account", status.account.short()),
         row("link", link),
         row("peers", format!("{}", status.peers)),
-        row("work", format!(
-            "{} in hand; since the start {} pages, {} documents, {} inputs from peers",
-            status.work.in_hand, status.work.pages, status.work.documents, status.work.inputs_from_peers
-        )),
-        row("ever", format!(
-            "{} leases, {} accepted, {} rejected, {} not counted, {} given back, {} missed",
-            totals.leased, totals.accepted, totals.rejected, totals.inconclusive, totals.declined, totals.expired
-        )),
+        row(
+            "work",
+            format!(
+                "{} in hand; since the start {} pages, {} documents, {} inputs from peers",
+                status.work.in_hand,
+                status.work.pages,
+                status.work.documents,
+                status.work.inputs_from_peers
+            ),
+        ),
+        row(
+            "ever",
+            format!(
+                "{} leases, {} accepted, {} rejected, {} not counted, {} given back, {} missed",
+                totals.leased,
+                totals.accepted,
+                totals.rejected,
+                totals.inconclusive,
+                totals.declined,
+                totals.expired
+            ),
+        ),
         row("points", format!("{}", totals.points)),
     ];
     if let Some(earnings) = &status.earnings {

@@ -132,7 +132,9 @@ fn consent(session: &Session, config: &Config, accept: bool) -> anyhow::Result<(
     session.out.note(&uses(session, config));
     if !accept {
         if !io::stdin().is_terminal() {
-            bail!("start the node: nobody agreed yet to what it uses, and there is no terminal to ask; add --accept");
+            bail!(
+                "start the node: nobody agreed yet to what it uses, and there is no terminal to ask; add --accept"
+            );
         }
         if !ask("Agree and start? [y/N] ")? {
             bail!("start the node: not agreed; change what it uses with `openledger config set`");
@@ -148,23 +150,38 @@ fn uses(session: &Session, config: &Config) -> String {
     let row = |name: &str, value: String| vec![format!("  {name}"), value];
     let bind = config.network.bind;
     let text = table(&[
-        row("processor", format!(
-            "{} workers at lowest priority (work.parallel)", config.parallel()
-        )),
-        row("memory", format!(
-            "about 300 MiB; each worker at most {} GiB of address space",
-            limits::WORKER_MEMORY_BYTES_MAX >> 30
-        )),
-        row("disk", format!(
-            "at most {} MiB for pages and documents (work.disk_mib_max), in {}",
-            config.work.disk_mib_max, session.data.path().display()
-        )),
-        row("network", format!(
-            "at most 32 peers and {} pages in progress; listens on {bind}; pages are fetched from this machine's address, one request per site and second at most, as robots.txt allows",
-            limits::FETCHES_MAX
-        )),
+        row(
+            "processor",
+            format!("{} workers at lowest priority (work.parallel)", config.parallel()),
+        ),
+        row(
+            "memory",
+            format!(
+                "about 300 MiB; each worker at most {} GiB of address space",
+                limits::WORKER_MEMORY_BYTES_MAX >> 30
+            ),
+        ),
+        row(
+            "disk",
+            format!(
+                "at most {} MiB for pages and documents (work.disk_mib_max), in {}",
+                config.work.disk_mib_max,
+                session.data.path().display()
+            ),
+        ),
+        row(
+            "network",
+            format!(
+                "at most 32 peers and {} pages in progress; listens on {bind}; pages are fetched from this machine's address, one request per site and second at most, as robots.txt allows",
+                limits::FETCHES_MAX
+            ),
+        ),
         row("work", format!("{} (work.kinds)", config.work.kinds.join(", "))),
-        row("kept", "public web pages, documents made of them, proofs of work; no data of yours leaves".to_owned()),
+        row(
+            "kept",
+            "public web pages, documents made of them, proofs of work; no data of yours leaves"
+                .to_owned(),
+        ),
     ]);
     format!("This node will use:\n{text}")
 }
@@ -214,7 +231,9 @@ pub(super) fn new_source(
     if unattended || !io::stdin().is_terminal() {
         return Ok(UnlockSource::KeyFile);
     }
-    let first = ask_passphrase("New passphrase for this node's keys (empty: a key file, for unattended starts): ")?;
+    let first = ask_passphrase(
+        "New passphrase for this node's keys (empty: a key file, for unattended starts): ",
+    )?;
     if first.is_empty() {
         return Ok(UnlockSource::KeyFile);
     }

@@ -12,7 +12,8 @@ use openledger_wire::link::{Receipt, SignedVerdict};
 use openledger_wire::log::{Role, Verdict};
 use openledger_wire::task::{FetchTask, RefineTask, TaskKind};
 use openledger_wire::{
-    Commitment, Epoch, Height, Points, ProofId, Round, TaskId, UnixMs, decode, limits as wire_limits,
+    Commitment, Epoch, Height, Points, ProofId, Round, TaskId, UnixMs, decode,
+    limits as wire_limits,
 };
 use serde::{Deserialize, Serialize};
 

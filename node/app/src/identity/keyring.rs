@@ -42,10 +42,14 @@ pub enum IdentityError {
     #[error("create an identity: there is one in {} already; choose another --data-dir, or move that folder away", .0.display())]
     Exists(PathBuf),
     /// The words are not here any more.
-    #[error("use the owner key: the 24 words were removed from this machine; put them back with `openledger identity restore`")]
+    #[error(
+        "use the owner key: the 24 words were removed from this machine; put them back with `openledger identity restore`"
+    )]
     WordsRemoved,
     /// The words are another account's.
-    #[error("restore the identity: these words are of account {found}, this folder is of account {known}; use another --data-dir")]
+    #[error(
+        "restore the identity: these words are of account {found}, this folder is of account {known}; use another --data-dir"
+    )]
     OtherAccount {
         /// Of the words.
         found: AccountId,
@@ -168,7 +172,11 @@ impl Keyring {
     ///
     /// # Errors
     /// The vault's errors.
-    pub fn export(&self, to: &std::path::Path, passphrase: &Passphrase) -> Result<(), IdentityError> {
+    pub fn export(
+        &self,
+        to: &std::path::Path,
+        passphrase: &Passphrase,
+    ) -> Result<(), IdentityError> {
         Ok(self.vault.export(to, passphrase)?)
     }
 

@@ -36,7 +36,9 @@ pub enum StatementError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The signature is not of the payout address.
-    #[error("bind payout address 0x{0}: the signature is not this address's; sign the printed data with that address's wallet")]
+    #[error(
+        "bind payout address 0x{0}: the signature is not this address's; sign the printed data with that address's wallet"
+    )]
     NotOfPayout(EvmAddress),
 }
 
@@ -196,7 +198,8 @@ impl Statements {
                 continue;
             }
             if let Ok(Some(envelope)) = read_envelope(&path) {
-                let one = if is_bind { Outgoing::Bind(envelope) } else { Outgoing::Revoke(envelope) };
+                let one =
+                    if is_bind { Outgoing::Bind(envelope) } else { Outgoing::Revoke(envelope) };
                 found.push((path, one));
             }
         }

@@ -27,7 +27,9 @@ pub fn unlock_source(vault: &Path) -> io::Result<UnlockSource> {
 /// The terminal's, or that there is none.
 pub fn ask_passphrase(prompt: &str) -> io::Result<String> {
     if !io::stdin().is_terminal() {
-        let reason = format!("a passphrase is needed and there is no terminal to ask for it; set {PASSPHRASE_VARIABLE}");
+        let reason = format!(
+            "a passphrase is needed and there is no terminal to ask for it; set {PASSPHRASE_VARIABLE}"
+        );
         return Err(io::Error::new(io::ErrorKind::NotConnected, reason));
     }
     let mut terminal = io::stderr();

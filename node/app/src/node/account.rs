@@ -36,14 +36,11 @@ impl Node {
             Err(error) => return Err(error.to_string()),
         };
         let claimed = match account.payout {
-            Some(payout) => {
-                chain::claimed(&self.network.profile, payout, CHAIN_TIME_MAX).await
-            }
+            Some(payout) => chain::claimed(&self.network.profile, payout, CHAIN_TIME_MAX).await,
             None => None,
         };
         let known = account.clone();
-        let handled =
-            self.outbox(move |outbox| outbox.account(time::now(), &known, claimed)).await;
+        let handled = self.outbox(move |outbox| outbox.account(time::now(), &known, claimed)).await;
         self.handle(handled);
         let earnings = Earnings { at: time::now(), account, claimed };
         self.shared().earnings = Some(earnings.clone());

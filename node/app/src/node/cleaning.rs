@@ -34,11 +34,7 @@ impl Node {
 }
 
 /// Blobs of leases heard of before a time that no later lease refers to.
-fn stale(
-    outbox: &Outbox,
-    network: NetworkId,
-    before: UnixMs,
-) -> Result<Vec<BlobId>, OutboxError> {
+fn stale(outbox: &Outbox, network: NetworkId, before: UnixMs) -> Result<Vec<BlobId>, OutboxError> {
     let rows_max = limits::CLEAN_ROWS_MAX;
     let (mut old, mut young) = (BTreeSet::new(), BTreeSet::new());
     for entry in outbox.history(&Query { rows_max, ..Query::default() })? {

@@ -67,7 +67,8 @@ impl Node {
             _ => &self.refine_slots,
         };
         let deadline = leased.lease.deadline;
-        let time_left = || time::left(time::now(), deadline).saturating_sub(limits::DEADLINE_MARGIN);
+        let time_left =
+            || time::left(time::now(), deadline).saturating_sub(limits::DEADLINE_MARGIN);
         let permit = tokio::select! {
             permit = slots.acquire() => permit,
             () = tokio::time::sleep(time_left()) => {
@@ -183,11 +184,9 @@ impl Node {
             self.stop.cancel();
             return;
         }
-        let honest =
-            Commitment::new(&key.task, &self.id(), &nonce, &output.body.output_root());
+        let honest = Commitment::new(&key.task, &self.id(), &nonce, &output.body.output_root());
         let commitment = Some(self.bench.conduct.commitment(honest, leased));
-        let finished =
-            Finished { key, input: output.input, body: output.body, nonce, commitment };
+        let finished = Finished { key, input: output.input, body: output.body, nonce, commitment };
         let handled = self.outbox(move |outbox| outbox.finish(time::now(), &finished)).await;
         self.handle(handled);
     }

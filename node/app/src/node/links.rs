@@ -116,7 +116,9 @@ impl Node {
                     let _ = std::fs::remove_file(&path);
                 }
                 Ok(LinkResponse::Refused { code, message, retry_after_ms }) => {
-                    tracing::warn!("the coordinator refused what the owner signed ({code}): {message}");
+                    tracing::warn!(
+                        "the coordinator refused what the owner signed ({code}): {message}"
+                    );
                     if retry_after_ms == 0 {
                         let _ = std::fs::remove_file(&path);
                     }
@@ -167,9 +169,9 @@ impl Node {
         self.handle(handled);
         if self.mode() == Mode::Finishing {
             let live = self.outbox(|outbox| outbox.live()).await.unwrap_or_default();
-            let unfinished = live.iter().any(|work| {
-                work.is_unsettled() && work.receipt.is_none() || work.stage.is_open()
-            });
+            let unfinished = live
+                .iter()
+                .any(|work| work.is_unsettled() && work.receipt.is_none() || work.stage.is_open());
             if !unfinished {
                 tracing::info!("everything that was begun is finished and receipted");
                 self.set_mode(Mode::Stopping);

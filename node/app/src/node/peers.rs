@@ -141,7 +141,8 @@ impl Node {
             let (reach, kinds) = (&node.options.reach, &node.options.kinds);
             match announcement(&node.key, network, time::now(), reach, kinds) {
                 Ok(message) => {
-                    if let Err(error) = node.peers.handle.publish(TOPIC_NODES, message.into()).await {
+                    if let Err(error) = node.peers.handle.publish(TOPIC_NODES, message.into()).await
+                    {
                         tracing::debug!("no announcement: {error}");
                     }
                 }

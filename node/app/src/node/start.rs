@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use openledger_rules::RuleSet;
 use openledger_outbox::{Judge, Outbox, OutboxError, Setup};
+use openledger_rules::RuleSet;
 use openledger_swarm::{
     Blobs, BlobsConfig, IrohBlobs, LinkClient, LinkClientConfig, LinkError, LinkEvent, StoreError,
 };
@@ -244,11 +244,7 @@ impl Parts {
 }
 
 /// The outbox of this node key in this network: another key never continues its promises.
-fn open_outbox(
-    network: &Network,
-    profile: &Profile,
-    key: &NodeKey,
-) -> Result<Outbox, OutboxError> {
+fn open_outbox(network: &Network, profile: &Profile, key: &NodeKey) -> Result<Outbox, OutboxError> {
     let judge = Judge {
         network: profile.network(),
         domain: profile.domain(),
@@ -273,10 +269,8 @@ fn start_link(
 ) -> Result<(LinkClient, mpsc::Receiver<LinkEvent>), LinkError> {
     let network = profile.network();
     let registration = seal(&registration, network, key)?;
-    let hello = move || LinkRequest::Hello {
-        version: LINK_VERSION,
-        registration: registration.clone(),
-    };
+    let hello =
+        move || LinkRequest::Hello { version: LINK_VERSION, registration: registration.clone() };
     LinkClient::start(LinkClientConfig {
         key: key.clone(),
         server_key: profile.coordinator.node,
@@ -344,7 +338,8 @@ fn reachable(bound: &[SocketAddr], bind: IpAddr, profile: &Profile) -> Vec<Socke
     }
     let towards = profile.coordinator.link.first().copied();
     let local = towards.and_then(|to| {
-        let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+        let any: SocketAddr =
+            if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
         let socket = UdpSocket::bind(any).ok()?;
         // No packet is sent; the system only picks the way.
         socket.connect(to).ok()?;
@@ -356,7 +351,8 @@ fn reachable(bound: &[SocketAddr], bind: IpAddr, profile: &Profile) -> Vec<Socke
 }
 
 fn peer_texts(addresses: &[String]) -> List<Text<128>, 8> {
-    let texts: Vec<_> = addresses.iter().filter_map(|at| Text::new(at.as_str()).ok()).take(8).collect();
+    let texts: Vec<_> =
+        addresses.iter().filter_map(|at| Text::new(at.as_str()).ok()).take(8).collect();
     List::new(texts).unwrap_or_default()
 }
 

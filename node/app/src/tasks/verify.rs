@@ -16,7 +16,9 @@ pub enum AssignmentError {
     #[error("the lease is for node {0}, not for this one")]
     OtherNode(NodeId),
     /// The task is not the one that was leased.
-    #[error("the task that came with the lease has id {found}, the lease names {leased}; the coordinator mixed them up")]
+    #[error(
+        "the task that came with the lease has id {found}, the lease names {leased}; the coordinator mixed them up"
+    )]
     OtherTask {
         /// Of the task.
         found: TaskId,
@@ -27,7 +29,9 @@ pub enum AssignmentError {
     #[error("the lease ran out {0} ms ago; check this machine's clock if that happens often")]
     Late(u64),
     /// Farther in the future than any rule set asks.
-    #[error("the lease runs for another {0} ms, which no rule set allows; check this machine's clock")]
+    #[error(
+        "the lease runs for another {0} ms, which no rule set allows; check this machine's clock"
+    )]
     TooLong(u64),
     /// The task does not encode.
     #[error(transparent)]

@@ -37,7 +37,9 @@ impl WorkerKind {
 #[non_exhaustive]
 pub enum ChildError {
     /// Standard input is not a socket.
-    #[error("start a worker: its standard input is no socket ({0}); workers are started by the node, not by hand")]
+    #[error(
+        "start a worker: its standard input is no socket ({0}); workers are started by the node, not by hand"
+    )]
     NoSocket(std::io::Error),
     /// The runtime did not start.
     #[error("start a worker: {0}")]

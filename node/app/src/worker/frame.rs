@@ -14,7 +14,9 @@ pub enum FrameError {
     #[error("talk to the other process: {0}")]
     Io(#[from] std::io::Error),
     /// The announced length is more than any message has.
-    #[error("read a message of {len} bytes from the other process: at most {max} are read; both must be of one version")]
+    #[error(
+        "read a message of {len} bytes from the other process: at most {max} are read; both must be of one version"
+    )]
     TooLong {
         /// As announced.
         len: usize,

@@ -205,7 +205,9 @@ impl Worker {
             tracing::debug!(kind, %error, "a worker does not read any more");
         }
         match tokio::time::timeout(time_max, answer).await {
-            Ok(Ok(Answer::Response(WorkerResponse::Failed { code, message, retryable, .. }))) => {
+            Ok(Ok(Answer::Response(WorkerResponse::Failed {
+                code, message, retryable, ..
+            }))) => {
                 let (code, message) = (code.to_string(), message.to_string());
                 Err(CallError::Failed { code, message, retryable })
             }

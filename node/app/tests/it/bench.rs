@@ -126,6 +126,7 @@ async fn another_conduct_runs_the_same_node() {
     let output = bench.work(&leased(TaskKind::Fetch, &task), now, TIME).await.unwrap();
     assert_eq!(output.body.read::<FetchOutput>().unwrap().status, 299);
     // Without the page: the liar never looks at it.
-    let output = bench.work(&leased(TaskKind::Refine, &refine_task(b"x")), now, TIME).await.unwrap();
+    let output =
+        bench.work(&leased(TaskKind::Refine, &refine_task(b"x")), now, TIME).await.unwrap();
     assert!(matches!(output.body.read().unwrap(), RefineOutput::Rejected { .. }));
 }

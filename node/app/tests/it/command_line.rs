@@ -85,8 +85,7 @@ fn values_are_set_and_shown() {
 fn an_identity_moves_with_its_words_and_with_its_file() {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [first, second, third] = folders.each_ref().map(tempfile::TempDir::path);
-    let created =
-        json(&openledger(first, &["--json", "identity", "create", "--unattended"], ""));
+    let created = json(&openledger(first, &["--json", "identity", "create", "--unattended"], ""));
     let shown = json(&openledger(first, &["--json", "identity", "show"], ""));
     assert_eq!(created, shown);
     let words = json(&openledger(first, &["--json", "identity", "words"], ""));
