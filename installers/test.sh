@@ -48,7 +48,7 @@ build_stage() {
         cargo build --workspace --bins --locked --quiet &&
         cargo test --workspace --no-run --locked --quiet &&
         cargo clippy --workspace --all-targets --locked --quiet -- -D warnings &&
-        "$tools/bin/cargo-deny" --log-level error --all-features check --config .deny.toml bans licenses sources
+        "$tools/bin/cargo-deny" --log-level error --config .deny.toml check bans licenses sources
 }
 
 test_stage() {

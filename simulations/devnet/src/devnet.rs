@@ -124,11 +124,14 @@ async fn look(
     let stats = network.api.stats().await?;
     progress.tell(&standing(&status, &stats, network.urls.len()));
     let later = |text: String| Ok(ControlFlow::Continue(Waiting(text)));
-    if status.tasks_open > 0 || stats.waiting > 0 {
-        let (tasks, proofs) = (status.tasks_open, stats.waiting);
+    tally.catch_up(&network.api).await?;
+    // Who asks for traps waits long; the real pages are what is waited for.
+    let pages = network.urls.iter().map(String::as_str).collect();
+    let tasks = tally.unjudged(&pages).min(status.tasks_open);
+    if tasks > 0 || stats.waiting > 0 {
+        let proofs = stats.waiting;
         return later(format!("{tasks} tasks to be done and {proofs} proofs to be judged"));
     }
-    tally.catch_up(&network.api).await?;
     Ok(match money::claim_all(network).await? {
         ControlFlow::Break(claims) => ControlFlow::Break(claims),
         ControlFlow::Continue(missing) => ControlFlow::Continue(Waiting(missing)),

@@ -16,6 +16,7 @@ use crate::profile::{self, CoordinatorKeys, Parts, Ports, Rules};
 use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::sites::Sites;
+use crate::traps::{self, Traps};
 
 /// How large a network.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Network {
     pub contracts: Contracts,
     /// The web sites.
     pub sites: Sites,
+    /// The site with pages that nobody should get.
+    pub traps: Traps,
     /// The coordinator's API.
     pub api: Api,
     /// All nodes.
@@ -67,7 +70,9 @@ impl Network {
         std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
         let slices = corpus::deal(&corpus::roots(&size.site_roots)?, size.pages)?;
         let urls = corpus::urls(&slices);
-        let sites = Sites::start(&slices).await?;
+        let (sites, traps) = (Sites::start(&slices).await?, Traps::start().await?);
+        let mut addresses = sites.addresses.clone();
+        addresses.insert(format!("{}:80", traps::HOST), traps.address);
         progress.step("starting the chain, making keys, deploying contracts");
         let coordinator = folder.join("coordinator");
         let keys = coordinator_keys(&programs, &coordinator).await?;
@@ -94,7 +99,7 @@ impl Network {
             ports,
             chain: contracts.contact.clone(),
             founding: honest.map(|member| member.identity.node).collect(),
-            sites: &sites.addresses,
+            sites: &addresses,
         })?;
         let profile = sign(&programs, &coordinator, &text).await?;
         let started = start_coordinator(&programs, &coordinator, ports, &logs).await?;
@@ -106,6 +111,7 @@ impl Network {
             chain,
             contracts,
             sites,
+            traps,
             api,
             members,
             urls,
@@ -150,15 +156,16 @@ impl Network {
             );
             tokio::time::sleep(limits::LOOK_PAUSE / 4).await;
         }
-        let campaign = Campaign {
-            name: "manuals".to_owned(),
+        let campaign = |name: &str, urls: Vec<String>| Campaign {
+            name: name.to_owned(),
             contact: "operator@devnet.invalid".to_owned(),
             terms: "documentation under free licences".to_owned(),
             budget: limits::CAMPAIGN_POINTS,
             replicas: 2,
-            urls: self.urls.clone(),
+            urls,
         };
-        self.api.fund(&campaign).await
+        self.api.fund(&campaign("manuals", self.urls.clone())).await?;
+        self.api.fund(&campaign("traps", traps::urls())).await
     }
 
     /// Fails if a process has ended.

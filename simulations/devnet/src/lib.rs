@@ -22,3 +22,4 @@ pub mod progress;
 pub mod report;
 pub mod sites;
 pub mod tally;
+pub mod traps;

@@ -16,6 +16,9 @@ pub const NODES: usize = 6;
 /// More do not fit the addresses that are dealt out here.
 pub const NODES_MAX: usize = 80;
 
+/// What a zip bomb unpacks to: more than a node unpacks, in some hundred kilobytes.
+pub const BOMB_MIB: u64 = 64;
+
 /// The devnet's chain: a local one, where short windows are allowed.
 pub const CHAIN_ID: u64 = 31_337;
 /// Seconds between blocks: so that the clock that contracts see goes on without transactions.

@@ -1,7 +1,7 @@
 //! The figures of a run, each beside its bar.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openledger_sim::figures::{Figures, Kind};
@@ -11,6 +11,7 @@ use crate::launch::Network;
 use crate::limits;
 use crate::money::{Audited, Claims};
 use crate::tally::Tally;
+use crate::traps;
 
 /// Everything that was found out about a run.
 #[derive(Debug)]
@@ -65,8 +66,14 @@ fn work(figures: &mut Figures, network: &Network, findings: &Findings) {
         accounts,
         limits::BAR_ACCOUNTS,
     );
-    let closed = network.sites.counts.closed.load(Ordering::Relaxed);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let closed = count(&network.sites.counts.closed) + count(&network.traps.counts.closed);
     figures.equals("requests for what robots.txt closes", closed, 0);
+    let sprung = count(&network.traps.counts.sprung);
+    figures.at_least("requests for endless, packed and redirecting pages", sprung, 3);
+    figures.equals("such pages accepted", tally.fetched(&traps::urls()), 0);
+    let inside = count(&network.traps.counts.inside);
+    figures.equals("requests to a private address behind a redirect", inside, 0);
 }
 
 fn cheats(figures: &mut Figures, findings: &Findings) {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::corpus::Slice;
 
-/// Paths that robots.txt closes.
+/// Paths that robots.txt closes, as it does on real sites; `traps` has one that is asked for.
 const CLOSED: &str = "/closed/";
 
 /// What the sites were asked for.

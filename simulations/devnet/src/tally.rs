@@ -127,6 +127,21 @@ impl Tally {
         })
     }
 
+    /// Tasks about these URLs of which nothing was judged yet.
+    #[must_use]
+    pub fn unjudged(&self, urls: &BTreeSet<&str>) -> u64 {
+        let judged: BTreeSet<TaskId> = self.verdicts.values().map(|row| row.task).collect();
+        let about = self.tasks.iter().filter(|(_, (_, url))| urls.contains(url.as_str()));
+        about.filter(|(id, _)| !judged.contains(id)).count() as u64
+    }
+
+    /// How many of these URLs have an accepted fetch.
+    #[must_use]
+    pub fn fetched(&self, urls: &[String]) -> u64 {
+        let fetched: BTreeSet<&str> = self.accepted(TaskKind::Fetch).map(|(_, url)| url).collect();
+        urls.iter().filter(|url| fetched.contains(url.as_str())).count() as u64
+    }
+
     /// Distinct URLs with an accepted refinement.
     #[must_use]
     pub fn urls_refined(&self) -> u64 {
@@ -285,7 +300,7 @@ mod tests {
         let rows: Vec<_> = rows.map(|(proof, task, node)| receipt(proof, task, node)).to_vec();
         let receipts = Receipts { count_by: Epoch(2), rows: List::new(rows).unwrap() };
         note(&mut tally, Line::Receipts(receipts));
-        assert_eq!(tally.waiting(), 5);
+        assert_eq!((tally.waiting(), tally.unjudged(&BTreeSet::from(["http://a/"]))), (5, 2));
         let rows = vec![
             row(1, ids[0], 1, Verdict::Accepted),
             row(2, ids[0], 2, Verdict::Accepted),
@@ -300,6 +315,8 @@ mod tests {
         assert_eq!(tally.dishonest(&noted), dishonest);
         assert_eq!(tally.honest(&noted), Honest { accepted: 3, rejected: 0, inconclusive: 0 });
         assert!(tally.wronged(&noted).is_empty());
+        assert_eq!(tally.unjudged(&BTreeSet::from(["http://a/"])), 0);
+        assert_eq!(tally.fetched(&["http://a/".to_owned(), "http://b/".to_owned()]), 1);
         assert!(tally.wronged(&BTreeSet::new())[0].contains("http://a/"));
     }
 
