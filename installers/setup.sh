@@ -43,7 +43,8 @@ setup_rust() {
     command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.95 (https://rustup.rs) and run this again"
     command -v rustc >/dev/null || fail "rustc is missing: install Rust 1.95 (https://rustup.rs) and run this again"
     toolchain=$(cd "$root" && rustc -vV | cksum | cut -d' ' -f1)
-    lock=$(cksum <"$root/Cargo.lock" | cut -d' ' -f1)
+    # What is locked of others: our own crates may change among themselves without a new folder.
+    lock=$(grep '^checksum' "$root/Cargo.lock" | cksum | cut -d' ' -f1)
     CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target/$toolchain-$lock}
     export CARGO_TARGET_DIR
     mkdir -p "$CARGO_TARGET_DIR"
