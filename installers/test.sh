@@ -54,7 +54,7 @@ build_stage() {
 test_stage() {
     cd "$root" &&
         OPENLEDGER_OFFLINE=1 contracts/solidity/ci.sh &&
-        cargo test --workspace --locked --quiet
+        cargo test --workspace --locked --quiet --no-fail-fast
 }
 
 simulation_stage() { "$CARGO_TARGET_DIR/debug/openledger-sim" run --all --seeds 4; }
