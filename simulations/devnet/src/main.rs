@@ -61,10 +61,25 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Nowhere else to say it if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "openledger-devnet: failed to {error:#}");
+            let _ =
+                writeln!(std::io::stderr(), "openledger-devnet: failed to {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The causes of an error in one sentence; what one already says of the next is said once.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -72,6 +87,12 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let failed = guard::run(command)?.is_some_and(|status| !status.success());
         return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
+    let size = Size {
+        nodes: arguments.nodes,
+        pages: arguments.pages,
+        site_roots: arguments.site_root.clone(),
+    };
+    devnet::check_size(&size)?;
     let (folder, is_own) = match &arguments.dir {
         Some(folder) => (folder.clone(), false),
         None => {
@@ -80,12 +101,6 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     make_private(&folder)?;
     let folder = folder.canonicalize().context("find the devnet's folder")?;
-    let size = Size {
-        nodes: arguments.nodes,
-        pages: arguments.pages,
-        site_roots: arguments.site_root.clone(),
-    };
-    devnet::check_size(&size)?;
     let options =
         Options { once: arguments.once, size, folder: folder.clone(), anvil: arguments.anvil };
     let json = arguments.json;

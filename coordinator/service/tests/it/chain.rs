@@ -71,12 +71,16 @@ async fn vested_points_become_open_in_the_payout_address() {
     let nodes: Vec<Node> = (1..=3).map(|n| Node::new(n, &network.profile)).collect();
     let links: Vec<_> = nodes.iter().map(|node| node.connect(coordinator.link_address())).collect();
     let payout = SettlementKey::from_secret(&[77; 32]).unwrap();
-    let bind = Event::Bind(binding(&network, 1, &payout));
-    coordinator.core().submit(bind).await.unwrap();
-    network.fund(&coordinator.url(), 8).await;
-
     let account = Node::keys(1).1.public().account();
     let deadline = Instant::now() + Duration::from_secs(90);
+    let bind = Event::Bind(binding(&network, 1, &payout));
+    // An address is bound to an account that has a node, so the node must have said hello.
+    while coordinator.core().submit(bind.clone()).await.is_err() {
+        assert!(Instant::now() < deadline, "no node of the account joined in time");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    network.fund(&coordinator.url(), 8).await;
+
     let paid = loop {
         assert!(Instant::now() < deadline, "nothing could be claimed in time");
         tokio::time::sleep(Duration::from_millis(300)).await;
