@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use openledger_rules::assign::{self, Constraints};
 use openledger_rules::nodeset::{NodeRow, NodeSet};
 use openledger_rules::sumtree::SumTree;
@@ -54,7 +54,7 @@ fn rules(nodes: u32) -> Result<Figures> {
     for draw in 0..draws {
         let seed = [draw; 32];
         let drawn = assign::draw(&seed, &set, 2, &Default::default(), &[], &Constraints::STRICT);
-        figures_guard(drawn.len() == 2)?;
+        ensure!(drawn.len() == 2, "a draw found too few nodes");
     }
     let per_draw = begun.elapsed().as_secs_f64() / f64::from(draws);
     figures.show(&format!("one draw of 2 among {nodes} nodes"), per_draw * 1e3, "ms", Kind::Timed);
@@ -75,8 +75,4 @@ fn rules(nodes: u32) -> Result<Figures> {
         (u128::from(nodes) * 1_000).to_string(),
     );
     Ok(figures)
-}
-
-fn figures_guard(ok: bool) -> Result<()> {
-    if ok { Ok(()) } else { bail!("a draw found too few nodes") }
 }

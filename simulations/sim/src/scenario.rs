@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use openledger_rules::{RuleSet, audit};
-use openledger_wire::log::{Line, Verdict};
-use openledger_wire::{NodeId, Open, ProofId, TaskId};
+use openledger_wire::log::{Line, ReasonCode, Verdict};
+use openledger_wire::{NodeId, Open, ProofId};
 
 use crate::world::{Conduct, ExactJudge, World, WorldConfig};
 
@@ -80,8 +80,11 @@ pub struct Report {
     pub honest_rejected: u64,
     /// Dishonest proofs that were judged.
     pub dishonest: u64,
-    /// Dishonest proofs that were accepted.
+    /// Dishonest proofs that were accepted although somebody else did the work too.
     pub dishonest_accepted: u64,
+    /// Dishonest proofs that were accepted because their node had earned rarer checks and none was
+    /// drawn: what the forfeiture of pending points is there for.
+    pub dishonest_unchecked: u64,
     /// Acknowledged proofs without a receipt.
     pub lost: u64,
     /// Proofs with more than one verdict.
@@ -128,22 +131,22 @@ impl Scenario {
 fn examine(world: &World) -> Result<Report> {
     let entries = world.entries()?;
     let mut receipted: BTreeSet<ProofId> = BTreeSet::new();
-    let mut verdicts: BTreeMap<ProofId, Vec<(Verdict, NodeId, TaskId)>> = BTreeMap::new();
+    let mut verdicts: BTreeMap<ProofId, Vec<(Verdict, NodeId, ReasonCode)>> = BTreeMap::new();
     for entry in &entries {
         match &entry.line {
             Line::Receipts(receipts) => receipted.extend(receipts.rows.iter().map(|row| row.proof)),
             Line::Verdicts(lines) => {
                 for row in &lines.rows {
-                    let about = (row.verdict, row.node, row.task);
+                    let about = (row.verdict, row.node, row.reason);
                     verdicts.entry(row.proof).or_default().push(about);
                 }
             }
             _ => {}
         }
     }
-    let count = |want: &dyn Fn(&ProofId, &Verdict, &NodeId) -> bool| {
+    let count = |want: &dyn Fn(&ProofId, Verdict, ReasonCode) -> bool| {
         let hits = verdicts.iter().filter(|(proof, rows)| {
-            rows.iter().any(|(verdict, node, _)| want(proof, verdict, node))
+            rows.iter().any(|(verdict, _, reason)| want(proof, *verdict, *reason))
         });
         hits.count() as u64
     };
@@ -159,20 +162,23 @@ fn examine(world: &World) -> Result<Report> {
         state.nodes().filter(|(id, _)| world.is_honest(id)).fold(0u128, |sum, (_, node)| {
             sum + state.account(&node.member.account).map_or(0, |account| account.cumulative.0)
         });
-    // What came in the last moments before the end has had no tick to be receipted in.
-    let pending = state.tasks_open() > 0;
     let lost = world.acknowledged.iter().filter(|proof| !receipted.contains(proof)).count() as u64;
     Ok(Report {
         history: world.history(),
-        accepted: count(&|_, verdict, _| *verdict == Verdict::Accepted),
-        honest_rejected: count(&|proof, verdict, node| {
-            *verdict == Verdict::Rejected && world.is_honest(node) && !dishonest(proof)
+        accepted: count(&|_, verdict, _| verdict == Verdict::Accepted),
+        honest_rejected: count(&|proof, verdict, _| {
+            verdict == Verdict::Rejected && !dishonest(proof)
         }),
         dishonest: count(&|proof, _, _| dishonest(proof)),
-        dishonest_accepted: count(&|proof, verdict, _| {
-            *verdict == Verdict::Accepted && dishonest(proof)
+        dishonest_accepted: count(&|proof, verdict, reason| {
+            let checked = reason != ReasonCode::TrustedUnchecked;
+            verdict == Verdict::Accepted && checked && dishonest(proof)
         }),
-        lost: if pending { 0 } else { lost },
+        dishonest_unchecked: count(&|proof, verdict, reason| {
+            let unchecked = reason == ReasonCode::TrustedUnchecked;
+            verdict == Verdict::Accepted && unchecked && dishonest(proof)
+        }),
+        lost,
         doubled: verdicts.values().filter(|rows| rows.len() > 1).count() as u64,
         crashes: world.crashes,
         earned: Open(earned),

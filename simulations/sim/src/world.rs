@@ -244,6 +244,8 @@ impl World {
             self.history.update(&at.to_be_bytes()).update(format!("{happening:?}").as_bytes());
             self.happen(happening)?;
         }
+        // What came in since the last tick is receipted before anything is counted.
+        self.feed(Event::Tick)?;
         Ok(())
     }
 
