@@ -3,8 +3,8 @@
 use openledger_wire::log::{Entry, EpochClose, Line};
 use openledger_wire::merkle::data_commitment;
 use openledger_wire::{
-    Blob, DecodeError, EncodeError, Envelope, Epoch, Keccak, LogHead, ProofId, TaskId, decode,
-    encode, limits,
+    Blob, DecodeError, EncodeError, Envelope, Epoch, Keccak, LogHead, ProofId, decode, encode,
+    limits,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -139,16 +139,4 @@ pub fn named_proofs(entries: &[Entry]) -> Vec<ProofId> {
         .collect();
     ids.sort();
     ids
-}
-
-/// The task that an entry is about, if it is about one only; for histories.
-#[must_use]
-pub fn tasks_of(entry: &Entry) -> Vec<TaskId> {
-    match &entry.line {
-        Line::Leases(leases) => leases.rows.iter().map(|row| row.task).collect(),
-        Line::Closed(closed) => closed.sets.iter().map(|set| set.task).collect(),
-        Line::Receipts(receipts) => receipts.rows.iter().map(|row| row.task).collect(),
-        Line::Verdicts(verdicts) => verdicts.rows.iter().map(|row| row.task).collect(),
-        _ => Vec::new(),
-    }
 }

@@ -32,7 +32,6 @@ fn setup() -> Setup {
 pub(super) fn entry(bytes: &[u8]) {
     let Some(entry) = canonical::<Entry>(bytes, limits::LINE_MAX) else { return };
     let _ = State::new(setup()).apply(&entry, &Same, &|_: &ProofId| None::<Envelope>);
-    let _ = openledger_rules::bundle::tasks_of(&entry);
 }
 
 /// Lines that a lying coordinator might chain: each is applied at the place where it would stand.
