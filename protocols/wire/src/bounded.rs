@@ -234,3 +234,65 @@ impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
         d.deserialize_str(V)
     }
 }
+
+/// At most `MAX` bytes of UTF-8, of any characters: what people write and models answer, with its
+/// lines and tabs. It must not reach a log, and no terminal as it is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Prose<const MAX: usize>(String);
+
+impl<const MAX: usize> Prose<MAX> {
+    /// Takes the text if it fits.
+    pub fn new(text: impl Into<String>) -> Result<Self, TooLong> {
+        let text = text.into();
+        check(text.len(), MAX)?;
+        Ok(Self(text))
+    }
+
+    /// The text, cut to the limit at a character boundary.
+    #[must_use]
+    pub fn clipped(text: &str) -> Self {
+        Self(text[..text.floor_char_boundary(MAX)].to_owned())
+    }
+
+    /// Gives the text back.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl<const MAX: usize> Deref for Prose<MAX> {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> fmt::Debug for Prose<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of text", self.0.len())
+    }
+}
+
+impl<const MAX: usize> Serialize for Prose<MAX> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for Prose<MAX> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V<const MAX: usize>;
+        impl<const MAX: usize> Visitor<'_> for V<MAX> {
+            type Value = Prose<MAX>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a text of at most {MAX} bytes")
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Self::Value, E> {
+                check(v.len(), MAX).map_err(E::custom)?;
+                Ok(Prose(v.to_owned()))
+            }
+        }
+        d.deserialize_str(V)
+    }
+}

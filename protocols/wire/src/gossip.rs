@@ -61,14 +61,43 @@ pub struct Announcement {
     pub blob_addresses: List<Text<{ limits::ADDRESS_MAX }>, { limits::ADDRESSES_MAX }>,
     /// Task kinds that it does, as codes.
     pub kinds: List<u8, 16>,
-    /// Blobs worth knowing about (models, adapters).
+    /// Blobs worth knowing about, such as bundles of epochs.
     pub blobs: List<BlobId, 64>,
+    /// Models and adapters that it holds and serves.
+    pub offers: List<Offer, { limits::OFFERS_MAX }>,
+}
+
+/// A model file that a node holds. The name is the announcing node's word: what counts is the id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offer {
+    /// What people call it.
+    pub name: Text<64>,
+    /// The file.
+    pub blob: BlobId,
+    /// Its length.
+    pub bytes: u64,
+    /// What it is.
+    pub kind: OfferKind,
+}
+
+/// What a model file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum OfferKind {
+    /// A base model (GGUF).
+    Base,
+    /// An adapter (safetensors with its PEFT configuration inside).
+    Adapter {
+        /// The base model that it was made for.
+        base: BlobId,
+    },
 }
 
 impl Signable for Announcement {
     const DOMAIN: &'static str = "announcement";
-    const VERSION: u16 = 1;
-    const BYTES_MAX: usize = 8 * 1024;
+    const VERSION: u16 = 2;
+    const BYTES_MAX: usize = 12 * 1024;
 }
 
 /// The coordinator's head, gossiped so that two different stories meet.

@@ -10,6 +10,7 @@
 
 pub mod amount;
 pub mod bounded;
+pub mod call;
 pub mod codec;
 pub mod eip712;
 pub mod envelope;
@@ -28,7 +29,7 @@ pub mod task;
 pub mod worker;
 
 pub use amount::{Open, Points};
-pub use bounded::{Blob, List, Text};
+pub use bounded::{Blob, List, Prose, Text};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use envelope::{Envelope, EnvelopeError, Signable, Verified};
 pub use ids::*;

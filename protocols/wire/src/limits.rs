@@ -50,3 +50,25 @@ pub const WORKER_MAX: usize = PAGE_MAX + 64 * 1024;
 pub const REPLICAS_MAX: usize = 16;
 /// A delegation may run for at most this long (400 days): a forgotten hot key dies by itself.
 pub const DELEGATION_MS_MAX: u64 = 400 * 24 * 3_600 * 1_000;
+/// Tokens that an `infer` task may produce: with their log-probabilities a quarter of a proof's body.
+pub const INFER_TOKENS_MAX: usize = 1_024;
+/// A prompt as text, or one message of a chat. Longer ones are documents, which retrieval brings in.
+pub const PROMPT_TEXT_MAX: usize = 256 * 1024;
+/// Messages of a chat.
+pub const PROMPT_MESSAGES_MAX: usize = 256;
+/// A prompt given as token ids: the longest context of the models that fit such machines.
+pub const PROMPT_TOKENS_MAX: usize = 128 * 1024;
+/// A prompt, encoded.
+pub const PROMPT_MAX: usize = 1024 * 1024;
+/// Adapters mixed in one call.
+pub const CALL_ADAPTERS_MAX: usize = 8;
+/// Tokens that one call may produce.
+pub const CALL_TOKENS_MAX: usize = 16 * 1024;
+/// A call between peers, encoded: what one request of the swarm carries.
+pub const CALL_MAX: usize = 64 * 1024;
+/// An answer to it, encoded.
+pub const CALL_ANSWER_MAX: usize = 1024 * 1024;
+/// Texts that one embedding request may hold.
+pub const EMBED_INPUTS_MAX: usize = 64;
+/// Models and adapters that a node may announce: what fits a gossip message.
+pub const OFFERS_MAX: usize = 32;

@@ -274,7 +274,7 @@ pub enum Verdict {
     Accepted,
     /// Does not, and lowers trust.
     Rejected,
-    /// Does not, and changes nothing.
+    /// Does not, and costs nothing; a near tie with a majority against it is checked again sooner.
     Inconclusive,
 }
 
@@ -296,7 +296,7 @@ impl Verdict {
 pub enum ReasonCode {
     /// Replicas of different cohorts agree.
     ReplicasAgree,
-    /// Re-execution gave the same bytes.
+    /// Re-execution gave the same: bytes of a document, or tokens within the tolerance.
     ReexecutionAgrees,
     /// Accepted on the node's record; no check was drawn.
     TrustedUnchecked,
@@ -308,7 +308,7 @@ pub enum ReasonCode {
     NotRevealed,
     /// Differs from what the other cohorts fetched.
     MinorityFetch,
-    /// Re-execution gave other bytes.
+    /// Re-execution gave something else.
     ReexecutionDiffers,
     /// Body not decodable or not of this task.
     MalformedBody,
@@ -328,16 +328,16 @@ impl ReasonCode {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::ReplicasAgree => "other nodes, drawn by chance, found the same",
-            Self::ReexecutionAgrees => "another node redid the work and got the same bytes",
+            Self::ReexecutionAgrees => "another node redid the work and got the same",
             Self::TrustedUnchecked => "accepted on the node's record; no check was drawn",
             Self::AuditDone => "the check agrees with the majority",
             Self::RevealMismatch => "the proof does not open the commitment the node had made",
             Self::NotRevealed => "the node committed, but its proof did not come in time",
             Self::MinorityFetch => "other nodes, drawn by chance, fetched something else",
-            Self::ReexecutionDiffers => "other nodes redid the work and got different bytes",
+            Self::ReexecutionDiffers => "other nodes redid the work and got something else",
             Self::MalformedBody => "the proof's body is unreadable or not about this task",
             Self::TooFewReplicas => "too few other nodes answered to compare with",
-            Self::Volatile => "the page differs for everybody who fetches it",
+            Self::Volatile => "the answers differ, and nobody can be blamed for it: a page that changes, or a near tie",
             Self::UnknownKind => "this rule set does not judge this kind of task",
             Self::BudgetSpent => "the campaign's budget is used up",
         }

@@ -56,11 +56,20 @@ pub struct ProofBody {
 }
 
 impl ProofBody {
-    /// Encodes a kind's output as a body.
+    /// Encodes a kind's output as a body of version 1.
     pub fn of<T: Serialize>(kind: TaskKind, output: &T) -> Result<Self, EncodeError> {
+        Self::of_version(kind, 1, output)
+    }
+
+    /// Encodes a kind's output as a body of that version.
+    pub fn of_version<T: Serialize>(
+        kind: TaskKind,
+        version: u16,
+        output: &T,
+    ) -> Result<Self, EncodeError> {
         let bytes = Blob::new(codec::encode(output)?)
             .map_err(|e| EncodeError::Unencodable { what: "ProofBody", reason: e.to_string() })?;
-        Ok(Self { kind, version: 1, bytes })
+        Ok(Self { kind, version, bytes })
     }
 
     /// Decodes the kind's output.
@@ -176,18 +185,38 @@ pub enum RefineOutput {
     },
 }
 
-/// What a model answered.
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum InferFinish {
+    /// The model ended it.
+    End,
+    /// It reached the task's `tokens_max`.
+    Length,
+}
+
+/// What a model answered, version 2. Version 1 named the tokens as a blob and was never assigned;
+/// here they are inside, with how likely each was, so that outputs can be compared by anyone who
+/// holds the proofs: never byte for byte, but within the tolerance of the rule set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferOutput {
-    /// The produced token ids, little-endian u32.
-    pub tokens: BlobId,
-    /// How many.
-    pub tokens_count: u32,
-    /// Commitment to the activations' fingerprint.
+    /// The produced token ids, with the one that ended the answer.
+    pub tokens: List<u32, { limits::INFER_TOKENS_MAX }>,
+    /// For each token its natural log-probability under the model's softmax (temperature 1), in
+    /// millionths.
+    pub logprobs_micro: List<i32, { limits::INFER_TOKENS_MAX }>,
+    /// Why it ended.
+    pub finish: InferFinish,
+    /// Commitment to the activations' fingerprint; all zero where the backend class has none.
     pub fingerprint: BlobId,
     /// Backend class that ran.
     pub backend: Text<32>,
+}
+
+impl InferOutput {
+    /// Version of a body that holds this.
+    pub const VERSION: u16 = 2;
 }
 
 /// What a person answered.

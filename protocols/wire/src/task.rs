@@ -174,7 +174,7 @@ pub struct InferTask {
     pub model: BlobId,
     /// Adapters with their weights in thousandths.
     pub adapters: List<(BlobId, u32), 8>,
-    /// The prompt.
+    /// The prompt: a [`crate::call::Prompt`] in canonical bytes.
     pub prompt: BlobId,
     /// Tokens to produce at most.
     pub tokens_max: u32,

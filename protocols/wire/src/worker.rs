@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::bounded::{Blob, List, Text};
+use crate::call::{Call, CallEnd, CallFailure, CallToken, Embed, Embedded};
+use crate::ids::BlobId;
 use crate::limits;
 use crate::proof::RefineOutput;
 
@@ -112,4 +114,110 @@ pub struct FetchedPage {
     pub body: Blob<{ limits::PAGE_MAX }>,
     /// Fingerprint of the extracted text.
     pub fingerprint: Blob<{ 36 * 1024 }>,
+}
+
+/// How an infer worker shall behave; sent once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferSetup {
+    /// The base model.
+    pub model: BlobId,
+    /// Its file, which is only read.
+    pub path: Text<4096>,
+    /// Threads to compute with.
+    pub threads: u16,
+    /// Sequences that step together.
+    pub sequences_max: u16,
+    /// Tokens that all sequences together may hold.
+    pub tokens_max: u32,
+    /// Memory for adapters, in bytes.
+    pub adapter_bytes_max: u64,
+}
+
+/// What the node asks of an infer worker. Requests run side by side; answers name theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum InferRequest {
+    /// Load the model.
+    Setup(InferSetup),
+    /// Load an adapter from a file.
+    Adapter {
+        /// Correlates the answer.
+        id: u64,
+        /// The adapter.
+        adapter: BlobId,
+        /// Its file.
+        path: Text<4096>,
+    },
+    /// Answer a call.
+    Call {
+        /// Correlates the answers.
+        id: u64,
+        /// The call.
+        call: Box<Call>,
+    },
+    /// Stop answering.
+    Cancel {
+        /// Which call.
+        id: u64,
+    },
+    /// Turn texts into vectors.
+    Embed {
+        /// Correlates the answer.
+        id: u64,
+        /// The texts.
+        embed: Embed,
+    },
+}
+
+/// What an infer worker answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum InferResponse {
+    /// The model is loaded.
+    Ready {
+        /// Its name, as the file says.
+        name: Text<64>,
+        /// Its architecture.
+        architecture: Text<32>,
+        /// Tokens of context.
+        context: u32,
+        /// Backend class of this worker.
+        backend: Text<32>,
+    },
+    /// An adapter is loaded.
+    Loaded {
+        /// Of which request.
+        id: u64,
+        /// Memory that it takes, in bytes.
+        bytes: u64,
+    },
+    /// A token of an answer.
+    Token {
+        /// Of which call.
+        id: u64,
+        /// The token.
+        token: CallToken,
+    },
+    /// The end of an answer.
+    End {
+        /// Of which call.
+        id: u64,
+        /// How it ended.
+        end: CallEnd,
+    },
+    /// Vectors.
+    Embedded {
+        /// Of which request.
+        id: u64,
+        /// The vectors.
+        embedded: Embedded,
+    },
+    /// It did not work. Id 0 is the setup.
+    Failed {
+        /// Of which request.
+        id: u64,
+        /// What was wrong and what to do.
+        failure: CallFailure,
+    },
 }

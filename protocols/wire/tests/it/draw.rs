@@ -234,10 +234,11 @@ impl<'de> Deserializer<'de> for &mut Draw {
         deserialize_u16 visit_u16 16 u16;
         deserialize_u32 visit_u32 32 u32;
         deserialize_u64 visit_u64 64 u64;
+        deserialize_i32 visit_i32 32 i32;
     }
 
     refused! {
-        deserialize_any deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_any deserialize_i8 deserialize_i16 deserialize_i64
         deserialize_f32 deserialize_f64 deserialize_char deserialize_unit
         deserialize_identifier deserialize_ignored_any
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use openledger_wire::call::{CallRequest, CallResponse, Prompt};
 use openledger_wire::gossip::{Announcement, GossipedHead, GossipedProof, ProofAt};
 use openledger_wire::identity::{Binding, Delegation, Registration, Revocation};
 use openledger_wire::link::{ItemResult, LinkPush, LinkRequest, LinkResponse};
@@ -13,7 +14,7 @@ use openledger_wire::proof::{
 use openledger_wire::task::{
     Campaign, FetchTask, InferTask, RefineTask, ServeTask, TaskSpec, TrainTask, ValidateTask,
 };
-use openledger_wire::worker::{WorkerRequest, WorkerResponse};
+use openledger_wire::worker::{InferRequest, InferResponse, WorkerRequest, WorkerResponse};
 use openledger_wire::{DecodeError, Envelope, Signable, decode, eip712, encode, limits, merkle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -120,6 +121,11 @@ pub(crate) fn all() -> Vec<Kind> {
         Kind::of::<LinkRequest>("LinkRequest", limits::LINK_MAX),
         Kind::of::<LinkResponse>("LinkResponse", limits::LINK_MAX),
         Kind::of::<LinkPush>("LinkPush", limits::LINK_MAX),
+        Kind::of::<Prompt>("Prompt", limits::PROMPT_MAX),
+        Kind::of::<CallRequest>("CallRequest", limits::CALL_MAX),
+        Kind::of::<CallResponse>("CallResponse", limits::CALL_ANSWER_MAX),
+        Kind::of::<InferRequest>("InferRequest", limits::WORKER_MAX),
+        Kind::of::<InferResponse>("InferResponse", limits::WORKER_MAX),
         Kind::of::<WorkerRequest>("WorkerRequest", limits::WORKER_MAX),
         Kind::of::<WorkerResponse>("WorkerResponse", limits::WORKER_MAX),
     ]);

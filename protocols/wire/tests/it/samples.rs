@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use openledger_wire::bounded::{List, Text};
 use openledger_wire::eip712::{PayoutBinding, Typed};
-use openledger_wire::gossip::{Announcement, ProofAt};
+use openledger_wire::gossip::{Announcement, Offer, OfferKind, ProofAt};
 use openledger_wire::identity::{Binding, Delegation, Registration, Revocation};
 use openledger_wire::phrase::Phrase;
 use openledger_wire::profile::{BeaconSource, ChainContact, CoordinatorContact, Profile};
 use openledger_wire::proof::{
-    Commit, FetchOutput, InferOutput, Proof, ProofBody, RefineOutput, ServeOutput, TrainOutput,
+    Commit, FetchOutput, InferFinish, InferOutput, Proof, ProofBody, RefineOutput, ServeOutput, TrainOutput,
     ValidateOutput,
 };
 use openledger_wire::task::{
@@ -196,10 +196,11 @@ pub(crate) fn works() -> Vec<Work> {
             TaskKind::Infer,
             sample(&infer_task()),
             sample(&InferOutput {
-                tokens: blob("tokens"),
-                tokens_count: 64,
+                tokens: list(vec![7_042, 30, 198, 2]),
+                logprobs_micro: list(vec![-1_204_112, -90_001, 0, -15_250_000]),
+                finish: InferFinish::End,
                 fingerprint: blob("activations"),
-                backend: text("cpu-x86-64-v3"),
+                backend: text("cpu-reference-1"),
             }),
             blob("prompt"),
         ),
@@ -319,7 +320,16 @@ pub(crate) fn announcement() -> Announcement {
         at: GENESIS.plus_ms(5_000),
         blob_addresses: list(vec![text("127.1.0.1:4002"), text("[2001:db8::1]:4002")]),
         kinds: list(vec![1, 2]),
-        blobs: list(vec![blob("model")]),
+        blobs: list(vec![blob("bundle")]),
+        offers: list(vec![
+            Offer { name: text("a base"), blob: blob("model"), bytes: 98_400_000, kind: OfferKind::Base },
+            Offer {
+                name: text("an adapter"),
+                blob: blob("adapter"),
+                bytes: 2_000_000,
+                kind: OfferKind::Adapter { base: blob("model") },
+            },
+        ]),
     }
 }
 
