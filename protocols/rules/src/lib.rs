@@ -13,6 +13,7 @@ pub mod assign;
 pub mod beacon;
 pub mod bundle;
 pub mod fixed;
+pub mod infer;
 pub mod machine;
 pub mod nodeset;
 pub mod params;
@@ -23,5 +24,5 @@ pub mod vesting;
 
 pub use bundle::{AuditError, AuditReport, Bundle, audit};
 pub use machine::{Event, Keep, Logged, Machine, Outcome, Refusal};
-pub use params::{RuleSet, Setup};
+pub use params::{InferRules, RuleSet, Setup};
 pub use state::{ApplyError, Judge, State};

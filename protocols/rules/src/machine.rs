@@ -338,6 +338,14 @@ impl Machine {
             })
             .collect();
         outcome.known = new.is_empty();
+        // All or nothing: what one batch has logged, a refusal of the next could not take back.
+        if let Some((spec, why)) = new.iter().find_map(|s| Some((s, self.state.task_fault(s)?))) {
+            let kind = spec.kind.name();
+            return Err(Refusal::new(
+                "not-allowed",
+                format!("take {kind} tasks: {why}; see the rule set"),
+            ));
+        }
         for chunk in new.chunks(limits::BATCH_TASKS_MAX) {
             let tasks = List::new(chunk.to_vec()).unwrap_or_default();
             self.say(now, Line::Tasks(TaskBatch { tasks }), &no_evidence, outcome)?;

@@ -5,12 +5,16 @@
 //! rate `a` finds it with 99 % probability, because `vest_accepted >= ln 0.01 / ln(1 - a)`, and a
 //! find forfeits all of them. The devnet's set is shorter in every time and count, and says so in
 //! its name.
+//!
+//! A released set never changes. What later sets add is an `Option` that older ones leave out of
+//! their encoding, so that their hashes and the bundles made under them stand.
 
 use openledger_wire::eip712::Domain;
 use openledger_wire::profile::{BeaconSource, Profile};
 use openledger_wire::task::TaskKind;
 use openledger_wire::{
-    EncodeError, NetworkId, NodeId, Open, Points, RuleSetId, Text, UnixMs, encode, tagged_hash,
+    EncodeError, List, NetworkId, NodeId, Open, Points, RuleSetId, Text, UnixMs, encode,
+    tagged_hash,
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +71,80 @@ pub struct RuleSet {
     /// Processing profile of refine tasks made from accepted pages.
     #[serde(with = "openledger_wire::ids::bytes")]
     pub refine_profile: [u8; 32],
+    /// How `infer` tasks are judged and paid; a set without it assigns none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infer: Option<InferRules>,
+}
+
+/// How `infer` tasks are judged and paid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferRules {
+    /// Points of an accepted `infer` of value 1000.
+    pub points: Points,
+    /// Points of an accepted check of one: it is the same work.
+    pub points_audit: Points,
+    /// Two outputs may differ by this much at each token's natural log-probability, in millionths.
+    pub logprob_tolerance_micro: u32,
+    /// Backend classes whose outputs are compared, each with its own kind. None of them makes a
+    /// fingerprint of activations. A set that lists two must also draw a task's nodes from one
+    /// class, which no released one does: outputs of two classes never agree.
+    pub backends: List<Text<32>, BACKENDS_MAX>,
+    /// Tokens that a task may ask for.
+    pub tokens_max: u32,
+}
+
+/// Backend classes of one rule set: as many as there are processor families worth a class.
+const BACKENDS_MAX: usize = 16;
+
+impl InferRules {
+    /// The first: one backend class, the CPU reference. Its machines compute the same sums in the
+    /// same order, so the tolerance of 0.02 nats is room for compilers, not for other models.
+    #[must_use]
+    pub fn v1() -> Self {
+        Self {
+            points: Points(60),
+            points_audit: Points(60),
+            logprob_tolerance_micro: 20_000,
+            backends: List::new([Text::clipped("cpu-reference-1")]).unwrap_or_default(),
+            tokens_max: 1_024,
+        }
+    }
 }
 
 impl RuleSet {
+    /// All released sets, the newest of each line first: what a profile's rule set is looked up
+    /// in.
+    #[must_use]
+    pub fn released(refine_profile: [u8; 32]) -> [Self; 4] {
+        [
+            Self::main_v2(refine_profile),
+            Self::devnet_v2(refine_profile),
+            Self::main_v1(refine_profile),
+            Self::devnet_v1(refine_profile),
+        ]
+    }
+
+    /// The rule set for new networks: the first one, and `infer` tasks.
+    #[must_use]
+    pub fn main_v2(refine_profile: [u8; 32]) -> Self {
+        Self {
+            name: Text::clipped("main-2"),
+            infer: Some(InferRules::v1()),
+            ..Self::main_v1(refine_profile)
+        }
+    }
+
+    /// The rule set for new devnets: the first one, and `infer` tasks.
+    #[must_use]
+    pub fn devnet_v2(refine_profile: [u8; 32]) -> Self {
+        Self {
+            name: Text::clipped("devnet-2"),
+            infer: Some(InferRules::v1()),
+            ..Self::devnet_v1(refine_profile)
+        }
+    }
+
     /// The first rule set for real networks.
     #[must_use]
     pub fn main_v1(refine_profile: [u8; 32]) -> Self {
@@ -98,6 +173,7 @@ impl RuleSet {
             rebind_ms: 7 * 86_400_000,
             keep_epochs: 2,
             refine_profile,
+            infer: None,
         }
     }
 
@@ -125,13 +201,27 @@ impl RuleSet {
         Ok(RuleSetId(tagged_hash("openledger rule set v1", &[&encode(self)?])))
     }
 
+    /// Whether a kind has one assignee, whose output others redo if a beacon drawn after the
+    /// commitment says so, and always until the node has shown enough valid work. The other kinds
+    /// are done by several nodes at once.
+    #[must_use]
+    pub fn is_rechecked(&self, kind: TaskKind) -> bool {
+        match kind {
+            TaskKind::Refine => true,
+            TaskKind::Infer => self.infer.is_some(),
+            _ => false,
+        }
+    }
+
     /// Points of an accepted task of a kind, by its value in thousandths.
     #[must_use]
     pub fn points(&self, kind: TaskKind, audit: bool, value_permille: u32) -> Points {
-        let base = match kind {
+        let base = match (kind, &self.infer) {
+            (TaskKind::Infer, Some(infer)) if audit => infer.points_audit,
+            (TaskKind::Infer, Some(infer)) => infer.points,
             _ if audit => self.points_audit,
-            TaskKind::Fetch => self.points_fetch,
-            TaskKind::Refine => self.points_refine,
+            (TaskKind::Fetch, _) => self.points_fetch,
+            (TaskKind::Refine, _) => self.points_refine,
             _ => Points::ZERO,
         };
         Points(base.0.saturating_mul(u64::from(value_permille)) / 1_000)
@@ -170,5 +260,48 @@ impl Setup {
             chain_id: profile.chain.chain_id,
             domain: profile.domain(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openledger_wire::decode;
+
+    #[test]
+    fn released_sets_keep_their_hashes() {
+        let golden = [
+            ("main-2", "4cc9f81115c3884f54ed1ca938b55c41fc45e670b69efe4aa3ad3bcb436c0427"),
+            ("devnet-2", "37ae7c22b588e671a5231016d17fc721b62037451881cad7569c71a9b2e507fe"),
+            ("main-1", "cb404ae600bcced3401c25251c6d1560631db745d7cbec0a2692ea92d3a7d442"),
+            ("devnet-1", "ef710b008c91e8abc3c99c0de0312338613e61dfd31a58ed1112e9bbe97197fc"),
+        ];
+        for (set, (name, id)) in RuleSet::released([0; 32]).iter().zip(golden) {
+            assert_eq!((&*set.name, hex::encode(set.id().unwrap().0)), (name, id.to_owned()));
+        }
+    }
+
+    #[test]
+    fn sets_decode_as_they_were_encoded_and_differ_in_their_names_and_infer_alone() {
+        for set in RuleSet::released([7; 32]) {
+            let bytes = encode(&set).unwrap();
+            assert_eq!(decode::<RuleSet>(&bytes, 4_096).unwrap(), set);
+        }
+        let [main_2, devnet_2, main_1, devnet_1] = RuleSet::released([7; 32]);
+        for (new, old) in [(main_2, main_1), (devnet_2, devnet_1)] {
+            assert_eq!(RuleSet { name: old.name.clone(), infer: None, ..new }, old);
+        }
+    }
+
+    #[test]
+    fn a_set_without_infer_rules_pays_nothing_for_it() {
+        let (old, new) = (RuleSet::main_v1([0; 32]), RuleSet::main_v2([0; 32]));
+        assert_eq!(old.points(TaskKind::Infer, false, 1_000), Points::ZERO);
+        assert_eq!(new.points(TaskKind::Infer, false, 500), Points(30));
+        assert_eq!(new.points(TaskKind::Infer, true, 1_000), Points(60));
+        for kind in [TaskKind::Fetch, TaskKind::Refine] {
+            assert_eq!(old.points(kind, false, 1_000), new.points(kind, false, 1_000));
+        }
+        assert!(!old.is_rechecked(TaskKind::Infer) && new.is_rechecked(TaskKind::Infer));
     }
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use openledger_rules::{RuleSet, audit};
-use openledger_wire::log::{Line, ReasonCode, Verdict};
-use openledger_wire::{NodeId, Open, ProofId};
+use openledger_wire::log::{Entry, Line, ReasonCode, Verdict};
+use openledger_wire::task::TaskKind;
+use openledger_wire::{NodeId, Open, ProofId, TaskId};
 
 use crate::world::{Conduct, ExactJudge, World, WorldConfig};
 
@@ -54,6 +55,40 @@ pub const SCENARIOS: &[Scenario] = &[
             ..base(seed, vec![Conduct::Fabricator, Conduct::Sometimes])
         },
     },
+    Scenario {
+        name: "infer",
+        about: "six honest nodes answer prompts, each with its own rounding: no two outputs are \
+                equal, and all are accepted",
+        config: |seed| answering(seed, Vec::new()),
+    },
+    Scenario {
+        name: "infer-near-ties",
+        about: "honest nodes decide near ties differently: never a rejection",
+        config: |seed| WorldConfig { tie_permille: 400, ..answering(seed, Vec::new()) },
+    },
+    Scenario {
+        name: "infer-cheats",
+        about: "one node scores with another model, one leaves the adapter out, one takes a seed \
+                of its own (THREATS 8)",
+        config: |seed| {
+            let others = vec![Conduct::Prefiller, Conduct::AdapterSkipper, Conduct::OtherSeed];
+            WorldConfig { tie_permille: 100, ..answering(seed, others) }
+        },
+    },
+    Scenario {
+        name: "infer-tie-forger",
+        about: "a node computes one token, calls it a near tie and invents the rest (THREATS 8, 10)",
+        config: |seed| answering(seed, vec![Conduct::TieForger]),
+    },
+    Scenario {
+        name: "infer-crashes",
+        about: "a copier and a fabricator answer prompts while the coordinator dies again and again",
+        config: |seed| WorldConfig {
+            crash_permille: 60,
+            tie_permille: 100,
+            ..answering(seed, vec![Conduct::Copier, Conduct::Fabricator])
+        },
+    },
 ];
 
 fn base(seed: u64, others: Vec<Conduct>) -> WorldConfig {
@@ -62,11 +97,18 @@ fn base(seed: u64, others: Vec<Conduct>) -> WorldConfig {
         honest: 6,
         others,
         pages: 60,
+        prompts: 0,
+        tie_permille: 0,
         epochs: 3,
         loss_permille: 20,
         crash_permille: 0,
         rules: RuleSet::devnet_v1([0; 32]),
     }
+}
+
+fn answering(seed: u64, others: Vec<Conduct>) -> WorldConfig {
+    let rules = RuleSet::devnet_v2([0; 32]);
+    WorldConfig { pages: 10, prompts: 100, rules, ..base(seed, others) }
 }
 
 /// What a run showed.
@@ -85,6 +127,10 @@ pub struct Report {
     /// Dishonest proofs that were accepted because their node had earned rarer checks and none was
     /// drawn: what the forfeiture of pending points is there for.
     pub dishonest_unchecked: u64,
+    /// Prompts with an accepted answer.
+    pub answered: u64,
+    /// Honest answers that ended inconclusive because they parted from others at a near tie.
+    pub ties: u64,
     /// Acknowledged proofs without a receipt.
     pub lost: u64,
     /// Proofs with more than one verdict.
@@ -106,7 +152,9 @@ impl Scenario {
 
     /// Runs one seed and checks what must hold.
     pub fn run(&self, seed: u64) -> Result<Report> {
-        let mut world = World::new((self.config)(seed))?;
+        let config = (self.config)(seed);
+        let prompts = config.prompts as u64;
+        let mut world = World::new(config)?;
         world.run()?;
         let report = examine(&world)?;
         ensure!(
@@ -124,12 +172,16 @@ impl Scenario {
         ensure!(report.audited, "the audit came to other roots");
         ensure!(report.accepted >= 120, "only {} proofs were accepted", report.accepted);
         ensure!(report.earned > Open::ZERO, "nobody earned anything");
+        let enough = prompts - prompts / 10;
+        ensure!(report.answered >= enough, "only {} prompts were answered", report.answered);
         Ok(report)
     }
 }
 
 fn examine(world: &World) -> Result<Report> {
     let entries = world.entries()?;
+    let prompts = prompts(world, &entries)?;
+    let mut answered: BTreeSet<TaskId> = BTreeSet::new();
     let mut receipted: BTreeSet<ProofId> = BTreeSet::new();
     let mut verdicts: BTreeMap<ProofId, Vec<(Verdict, NodeId, ReasonCode)>> = BTreeMap::new();
     for entry in &entries {
@@ -137,6 +189,9 @@ fn examine(world: &World) -> Result<Report> {
             Line::Receipts(receipts) => receipted.extend(receipts.rows.iter().map(|row| row.proof)),
             Line::Verdicts(lines) => {
                 for row in &lines.rows {
+                    if row.verdict == Verdict::Accepted && prompts.contains(&row.task) {
+                        answered.insert(row.task);
+                    }
                     let about = (row.verdict, row.node, row.reason);
                     verdicts.entry(row.proof).or_default().push(about);
                 }
@@ -178,12 +233,27 @@ fn examine(world: &World) -> Result<Report> {
             let unchecked = reason == ReasonCode::TrustedUnchecked;
             verdict == Verdict::Accepted && unchecked && dishonest(proof)
         }),
+        answered: answered.len() as u64,
+        ties: count(&|proof, verdict, reason| {
+            let tie = reason == ReasonCode::Volatile;
+            verdict == Verdict::Inconclusive && tie && !dishonest(proof)
+        }),
         lost,
         doubled: verdicts.values().filter(|rows| rows.len() > 1).count() as u64,
         crashes: world.crashes,
         earned: Open(earned),
         audited,
     })
+}
+
+/// The tasks that ask for an answer.
+fn prompts(world: &World, entries: &[Entry]) -> Result<BTreeSet<TaskId>> {
+    let specs = entries.iter().flat_map(|entry| match &entry.line {
+        Line::Tasks(batch) => batch.tasks.to_vec(),
+        _ => Vec::new(),
+    });
+    let prompts = specs.filter(|spec| spec.kind == TaskKind::Infer);
+    Ok(prompts.map(|spec| spec.id(world.setup().network)).collect::<Result<_, _>>()?)
 }
 
 /// Everything given away is in somebody's account, and the rest of each budget lapsed.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use openledger_wire::link::Claim;
-use openledger_wire::log::{AccountRow, EpochClose};
+use openledger_wire::log::{AccountRow, Entry, EpochClose};
 use openledger_wire::merkle::{self, verdict_leaf};
-use openledger_wire::{AccountId, Epoch, EvmAddress, List, Open, Points, UnixMs};
+use openledger_wire::task::{RefineTask, TaskKind};
+use openledger_wire::{AccountId, Epoch, EvmAddress, List, Open, Points, TaskId, UnixMs};
 use thiserror::Error;
 
-use super::{AccountRecord, State};
+use super::apply::{differs, not_allowed};
+use super::{AccountRecord, ApplyError, State};
 use crate::shares::largest_remainder;
 use crate::sumtree::{SumTree, SumTreeError};
 
@@ -110,6 +112,60 @@ impl State {
             size: proof.size,
             siblings: List::new(proof.siblings).ok()?,
         })
+    }
+
+    pub(super) fn apply_epoch(
+        &mut self,
+        entry: &Entry,
+        close: &EpochClose,
+    ) -> Result<(), ApplyError> {
+        if entry.at < self.epoch_end(self.epoch) {
+            return Err(not_allowed(entry, "epoch close", &"the epoch has not ended"));
+        }
+        if !self.overdue(self.epoch).is_empty() {
+            return Err(not_allowed(entry, "epoch close", &"receipted proofs wait for a verdict"));
+        }
+        let (computed, accounts) =
+            self.close(entry.at).map_err(|e| not_allowed(entry, "epoch close", &e))?;
+        if computed != *close {
+            return Err(differs(entry, "epoch close", &close.root, &computed.root));
+        }
+        let leaves = leaves(&accounts).map_err(|e| not_allowed(entry, "epoch close", &e))?;
+        self.settled.insert(close.epoch, leaves);
+        while self.settled.len() > super::SETTLED_KEPT {
+            self.settled.pop_first();
+        }
+        self.accounts = accounts;
+        self.epoch_verdicts.clear();
+        self.last_close = Some(computed);
+        self.epoch = self.epoch.next();
+        self.prune();
+        Ok(())
+    }
+
+    /// Forgets finished tasks past the dispute time; the log and its bundles keep them.
+    fn prune(&mut self) {
+        let (epoch, keep) = (self.epoch.0, self.setup.rules.keep_epochs);
+        let old = |done: Epoch| done.0.saturating_add(keep) < epoch;
+        let gone: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.done.is_some_and(old))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            let Some(task) = self.tasks.remove(&id) else { continue };
+            for proof in task.proofs.values() {
+                self.proofs.remove(proof);
+            }
+            let body = openledger_wire::decode::<RefineTask>(
+                &task.spec.body,
+                openledger_wire::limits::TASK_BODY_MAX,
+            );
+            if let (TaskKind::Refine, Ok(body)) = (task.spec.kind, body) {
+                self.holders.remove(&body.page);
+            }
+        }
     }
 }
 

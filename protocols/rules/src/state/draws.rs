@@ -79,7 +79,7 @@ impl State {
         if committed < wanted {
             return Some(draw(wanted.saturating_sub(committed), Role::Replica, false));
         }
-        if task.spec.kind == TaskKind::Refine && task.checked.is_none() {
+        if self.setup.rules.is_rechecked(task.spec.kind) && task.checked.is_none() {
             return Some(draw(1, Role::Auditor, true));
         }
         match self.judgement(task, at, judge) {
@@ -102,7 +102,7 @@ impl State {
                 let campaign = self.campaigns.get(&task.spec.campaign)?;
                 Some(campaign.campaign.replicas.clamp(2, self.setup.rules.replicas_max))
             }
-            TaskKind::Refine => Some(1),
+            kind if self.setup.rules.is_rechecked(kind) => Some(1),
             _ => None,
         }
     }

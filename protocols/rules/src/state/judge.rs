@@ -2,15 +2,18 @@
 //!
 //! Fetch: replicas agree by fingerprint; a disagreement brings in more replicas of other cohorts,
 //! and then at least three must agree and be the majority. Refine: fixed input, so outputs must
-//! be equal byte for byte. Two that agree suffice only where nobody disagrees, because among
-//! three, two colluders would be a majority too often (2-of-3 is weaker than 2-of-2).
+//! be equal byte for byte. Infer: fixed input too, so tokens must be equal, and their likelihoods
+//! within a tolerance. Two that agree suffice only where nobody disagrees, because among three,
+//! two colluders would be a majority too often (2-of-3 is weaker than 2-of-2).
 
 use openledger_wire::log::{ReasonCode, Role, Verdict, VerdictRow};
-use openledger_wire::proof::{FetchOutput, RefineOutput};
+use openledger_wire::proof::{FetchOutput, InferOutput, RefineOutput};
 use openledger_wire::task::{FetchTask, RefineTask, TaskKind};
 use openledger_wire::{Epoch, Points, ProofId, TaskId, UnixMs, decode, limits};
 
+use super::compare::Compared;
 use super::{Judge, ProofRecord, State, TaskRecord};
+use crate::params::RuleSet;
 
 /// What is known about a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,21 +29,6 @@ pub enum Judgement {
     },
 }
 
-/// Agreeing proofs, as indices; a proof joins the first group with a member that it agrees with.
-fn clusters(
-    proofs: &[(ProofId, &ProofRecord)],
-    same: impl Fn(usize, usize) -> bool,
-) -> Vec<Vec<usize>> {
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for at in 0..proofs.len() {
-        match groups.iter_mut().find(|group| group.iter().any(|other| same(*other, at))) {
-            Some(group) => group.push(at),
-            None => groups.push(vec![at]),
-        }
-    }
-    groups
-}
-
 impl State {
     /// What the rules say about a task at `at`; `None` while proofs may still come.
     #[must_use]
@@ -48,7 +36,8 @@ impl State {
         if task.done.is_some() || task.waves.is_empty() || !task.all_closed() {
             return None;
         }
-        if task.spec.kind == TaskKind::Refine && task.checked.is_none() && !task.is_exhausted() {
+        let rechecked = self.setup.rules.is_rechecked(task.spec.kind);
+        if rechecked && task.checked.is_none() && !task.is_exhausted() {
             return None;
         }
         let commits = task.commits().count();
@@ -75,45 +64,38 @@ impl State {
             .filter(|(_, fault)| fault.is_none())
             .map(|(proof, _)| *proof)
             .collect();
-        let groups = clusters(&sound, |a, b| match (sound.get(a), sound.get(b)) {
-            (Some((_, a)), Some((_, b))) => agree(task.spec.kind, a, b, judge),
-            _ => false,
-        });
-        // The largest group; among equals the one that came first, so order decides nothing twice.
-        let best = groups.iter().rev().max_by_key(|group| group.len());
-        let size = best.map_or(0, Vec::len);
-        let unchecked = task.spec.kind == TaskKind::Refine && task.checked == Some(false);
-        let settled = match groups.len() {
+        let rules = &self.setup.rules;
+        let compared = Compared::new(rules, task.spec.kind, &sound, judge);
+        let (best, groups) = (compared.best(), compared.groups());
+        let size = best.len();
+        let unchecked = rules.is_rechecked(task.spec.kind) && task.checked == Some(false);
+        let settled = match groups {
             0 => false,
             1 => size >= 2 || unchecked,
             _ => size >= 3 && size.saturating_mul(2) > sound.len(),
         };
         if !settled && !task.is_exhausted() {
-            let wanted =
-                if groups.len() <= 1 { 2 } else { usize::from(self.setup.rules.replicas_max) };
+            let wanted = if groups <= 1 { 2 } else { usize::from(rules.replicas_max) };
             let missing = wanted.saturating_sub(sound.len());
             let committed = task.commits().count();
-            let room = usize::from(self.setup.rules.replicas_max).saturating_sub(committed);
+            let room = usize::from(rules.replicas_max).saturating_sub(committed);
             let want = u8::try_from(missing.min(room)).unwrap_or(0);
             if want > 0 {
                 return Judgement::Escalate(want);
             }
         }
-        let winners: Vec<ProofId> = match best {
-            Some(group) if settled => {
-                group.iter().filter_map(|at| Some(sound.get(*at)?.0)).collect()
-            }
-            _ => Vec::new(),
-        };
-        let groups_count = groups.len();
+        let winners = if settled { best } else { &[] };
         let rows = proofs.iter().zip(&faults).map(|((id, record), fault)| {
             let (verdict, reason) = match fault {
                 Some(fault) => (Verdict::Rejected, *fault),
                 None if winners.contains(id) => {
                     (Verdict::Accepted, accepted_reason(task, record, unchecked))
                 }
+                None if settled && compared.is_tie(id) => {
+                    (Verdict::Inconclusive, ReasonCode::Volatile)
+                }
                 None if settled => (Verdict::Rejected, rejected_reason(task.spec.kind)),
-                None if groups_count > 1 => (Verdict::Inconclusive, ReasonCode::Volatile),
+                None if groups > 1 => (Verdict::Inconclusive, ReasonCode::Volatile),
                 None => (Verdict::Inconclusive, ReasonCode::TooFewReplicas),
             };
             self.row(task, *id, record, verdict, reason)
@@ -168,7 +150,7 @@ impl State {
         if !kept || !proof.opens() {
             return Some(ReasonCode::RevealMismatch);
         }
-        (!well_formed(task, record)).then_some(ReasonCode::MalformedBody)
+        (!well_formed(&self.setup.rules, task, record)).then_some(ReasonCode::MalformedBody)
     }
 
     /// Verdicts about proofs that must count in an epoch that ends now and are not judged yet.
@@ -209,9 +191,13 @@ fn rejected_reason(kind: TaskKind) -> ReasonCode {
 }
 
 /// Whether the body is of the task's kind, decodes, and speaks about the task's input.
-fn well_formed(task: &TaskRecord, record: &ProofRecord) -> bool {
+fn well_formed(rules: &RuleSet, task: &TaskRecord, record: &ProofRecord) -> bool {
     let body = &record.proof.body;
-    if body.kind != task.spec.kind || body.version != 1 {
+    let version = match body.kind {
+        TaskKind::Infer => InferOutput::VERSION,
+        _ => 1,
+    };
+    if body.kind != task.spec.kind || body.version != version {
         return false;
     }
     match body.kind {
@@ -224,20 +210,14 @@ fn well_formed(task: &TaskRecord, record: &ProofRecord) -> bool {
             let same_input = asked.is_ok_and(|asked| asked.page == record.proof.input);
             same_input && body.read::<RefineOutput>().is_ok()
         }
-        _ => true,
-    }
-}
-
-fn agree(kind: TaskKind, a: &ProofRecord, b: &ProofRecord, judge: &dyn Judge) -> bool {
-    if kind != TaskKind::Fetch {
-        return a.proof.output == b.proof.output;
-    }
-    match (a.proof.body.read::<FetchOutput>(), b.proof.body.read::<FetchOutput>()) {
-        (Ok(a), Ok(b)) => {
-            a.status == b.status
-                && a.final_url == b.final_url
-                && judge.fetch_agrees(&a.fingerprint, &b.fingerprint)
+        TaskKind::Infer => {
+            let asked =
+                rules.infer.as_ref().and_then(|infer| Some((infer, infer.asked(&task.spec)?)));
+            let (Some((infer, asked)), Ok(output)) = (asked, body.read::<InferOutput>()) else {
+                return false;
+            };
+            asked.prompt == record.proof.input && infer.is_sound(&asked, &output)
         }
-        _ => false,
+        _ => true,
     }
 }

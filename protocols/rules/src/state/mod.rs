@@ -7,9 +7,13 @@
 
 mod apply;
 mod close;
+mod compare;
 mod draws;
 mod judge;
+mod members;
 mod records;
+mod rounds;
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -133,6 +133,30 @@ pub struct TaskRecord {
 }
 
 impl TaskRecord {
+    /// A task of which nothing is known but that it was logged.
+    pub(super) fn new(spec: TaskSpec, order: u64, at: UnixMs) -> Self {
+        Self {
+            spec,
+            order,
+            at,
+            waves: Vec::new(),
+            checked: None,
+            exhausted: false,
+            proofs: BTreeMap::new(),
+            done: None,
+            accepted: false,
+        }
+    }
+
+    /// Whether a proof of this node for this wave is still expected.
+    #[must_use]
+    pub fn expects(&self, node: &NodeId, wave: u8) -> bool {
+        let closed = self.waves.get(usize::from(wave)).and_then(|wave| wave.closed.as_ref());
+        self.done.is_none()
+            && closed.is_some_and(|closed| closed.commits.contains_key(node))
+            && !self.proofs.contains_key(node)
+    }
+
     /// All commitments of closed waves: node, wave, commitment, role.
     pub fn commits(&self) -> impl Iterator<Item = (NodeId, u8, Commitment, Role)> + '_ {
         (0u8..).zip(&self.waves).flat_map(|(index, wave)| {

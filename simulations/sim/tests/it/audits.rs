@@ -1,24 +1,46 @@
 //! A stranger's audit: honest bundles pass, every kind of lie is noticed, and the bundles of
 //! released rule sets stay auditable.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use openledger_rules::{AuditError, Bundle, RuleSet, Setup, audit};
 use openledger_sim::world::{Conduct, ExactJudge, World, WorldConfig};
-use openledger_wire::log::{Entry, Line, Verdict};
-use openledger_wire::{Blob, Open, Points};
+use openledger_wire::log::{Entry, Line, ReasonCode, Verdict};
+use openledger_wire::task::TaskKind;
+use openledger_wire::{Blob, Open, Points, TaskId};
 
 fn small_world() -> World {
-    let config = WorldConfig {
+    run(WorldConfig {
         seed: 5,
         honest: 5,
         others: vec![Conduct::Fabricator],
         pages: 6,
+        prompts: 0,
+        tie_permille: 0,
         epochs: 2,
         loss_permille: 20,
         crash_permille: 0,
         rules: RuleSet { vest_accepted: 2, ..RuleSet::devnet_v1([0; 32]) },
-    };
+    })
+}
+
+fn small_answering_world() -> World {
+    run(WorldConfig {
+        seed: 7,
+        honest: 6,
+        others: vec![Conduct::AdapterSkipper],
+        pages: 1,
+        prompts: 16,
+        tie_permille: 500,
+        epochs: 2,
+        loss_permille: 20,
+        crash_permille: 0,
+        rules: RuleSet { vest_accepted: 2, ..RuleSet::devnet_v2([0; 32]) },
+    })
+}
+
+fn run(config: WorldConfig) -> World {
     let mut world = World::new(config).unwrap();
     world.run().unwrap();
     world
@@ -104,15 +126,16 @@ fn an_audit_notices_every_change() {
     assert!(matches!(gap, Err(AuditError::Gap { .. })));
 }
 
+/// Holds a world's bundles against the ones of a folder, and audits those.
+///
 /// Regenerate with `UPDATE_VECTORS=1` only together with a new rule set name: released bundles
 /// must stay auditable for ever.
-#[test]
-fn the_golden_bundles_still_audit_to_their_roots() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors");
-    let world = small_world();
+fn hold_against(folder: &str, world: &World) -> Vec<Bundle> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     let paths: Vec<PathBuf> = (1..=2).map(|n| folder.join(format!("epoch-{n}.cbor"))).collect();
     let roots_path = folder.join("roots.json");
     if std::env::var_os("UPDATE_VECTORS").is_some() {
+        std::fs::create_dir_all(&folder).unwrap();
         let bundles = world.bundles().unwrap();
         for (bundle, path) in bundles.iter().zip(&paths) {
             std::fs::write(path, bundle.to_bytes().unwrap()).unwrap();
@@ -128,4 +151,46 @@ fn the_golden_bundles_still_audit_to_their_roots() {
     let golden = std::fs::read_to_string(roots_path).unwrap();
     assert_eq!(serde_json::from_str::<openledger_rules::AuditReport>(&golden).unwrap(), report);
     assert_eq!(world.bundles().unwrap(), bundles, "the rules make other lines than they did");
+    bundles
+}
+
+#[test]
+fn the_golden_bundles_still_audit_to_their_roots() {
+    hold_against("vectors", &small_world());
+}
+
+/// The second generation of rule sets: with answers accepted by tolerance, one that was rejected,
+/// and one left open at a near tie.
+#[test]
+fn the_golden_bundles_with_answers_still_audit_to_their_roots() {
+    let world = small_answering_world();
+    let bundles = hold_against("vectors/devnet-2", &world);
+    let prompts: BTreeSet<TaskId> = lines(&bundles)
+        .flat_map(|line| match line {
+            Line::Tasks(batch) => batch.tasks.into_vec(),
+            _ => Vec::new(),
+        })
+        .filter(|spec| spec.kind == TaskKind::Infer)
+        .map(|spec| spec.id(world.setup().network).unwrap())
+        .collect();
+    let seen: BTreeSet<(Verdict, ReasonCode)> = lines(&bundles)
+        .flat_map(|line| match line {
+            Line::Verdicts(verdicts) => verdicts.rows.into_vec(),
+            _ => Vec::new(),
+        })
+        .filter(|row| prompts.contains(&row.task))
+        .map(|row| (row.verdict, row.reason))
+        .collect();
+    let wanted = [
+        (Verdict::Accepted, ReasonCode::ReexecutionAgrees),
+        (Verdict::Accepted, ReasonCode::AuditDone),
+        (Verdict::Rejected, ReasonCode::ReexecutionDiffers),
+        (Verdict::Inconclusive, ReasonCode::Volatile),
+    ];
+    assert!(wanted.iter().all(|about| seen.contains(about)), "{seen:?}");
+}
+
+fn lines(bundles: &[Bundle]) -> impl Iterator<Item = Line> {
+    let entries = bundles.iter().flat_map(|bundle| &bundle.entries);
+    entries.map(|bytes| Entry::from_bytes(bytes).unwrap().line)
 }

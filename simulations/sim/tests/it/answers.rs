@@ -1,0 +1,109 @@
+//! Answers to prompts: what cheats lose, what near ties cost, and that old rule sets ask for none.
+
+use openledger_rules::RuleSet;
+use openledger_rules::state::{AccountRecord, NodeRecord};
+use openledger_sim::scenario::Scenario;
+use openledger_sim::world::{Conduct, World, WorldConfig};
+use openledger_wire::Points;
+use openledger_wire::log::{Line, ReasonCode, Verdict, VerdictRow};
+use openledger_wire::task::TaskKind;
+
+fn world_of(others: Vec<Conduct>, rules: RuleSet) -> World {
+    let config = WorldConfig {
+        seed: 3,
+        honest: 6,
+        others,
+        pages: 20,
+        prompts: 60,
+        tie_permille: 0,
+        epochs: 3,
+        loss_permille: 0,
+        crash_permille: 0,
+        rules,
+    };
+    let mut world = World::new(config).unwrap();
+    world.run().unwrap();
+    world
+}
+
+/// The node that was not made honest, and its account.
+fn cheat(world: &World) -> (&NodeRecord, &AccountRecord) {
+    let state = world.machine().state();
+    let (_, node) = state.nodes().find(|(id, _)| !world.is_honest(id)).unwrap();
+    (node, state.account(&node.member.account).unwrap())
+}
+
+/// Verdicts about lies.
+fn lies(world: &World) -> Vec<VerdictRow> {
+    let entries = world.entries().unwrap();
+    let rows = entries.iter().flat_map(|entry| match &entry.line {
+        Line::Verdicts(verdicts) => verdicts.rows.to_vec(),
+        _ => Vec::new(),
+    });
+    rows.filter(|row| world.dishonest.contains_key(&row.proof)).collect()
+}
+
+#[test]
+fn work_that_was_not_done_is_rejected_and_forfeits() {
+    let mut forfeited = 0;
+    for conduct in [Conduct::Prefiller, Conduct::AdapterSkipper, Conduct::OtherSeed] {
+        let world = world_of(vec![conduct], RuleSet::devnet_v2([0; 32]));
+        let rows = lies(&world);
+        let differs = |row: &&VerdictRow| {
+            (row.verdict, row.reason) == (Verdict::Rejected, ReasonCode::ReexecutionDiffers)
+        };
+        assert!(rows.iter().filter(differs).count() > 0, "{conduct:?}: {rows:?}");
+        assert!(rows.iter().all(|row| row.verdict != Verdict::Accepted), "{conduct:?}");
+        let (node, account) = cheat(&world);
+        let trust = node.trust.get(&TaskKind::Infer).unwrap();
+        assert!(node.rejected > 0 && trust.required >= 20, "{conduct:?}: {trust:?}");
+        forfeited += account.forfeited.0;
+    }
+    assert!(forfeited > 0);
+}
+
+#[test]
+fn a_body_of_an_unknown_version_is_malformed_and_no_proven_cheat() {
+    let world = world_of(vec![Conduct::OddVersion], RuleSet::devnet_v2([0; 32]));
+    let rows = lies(&world);
+    assert!(!rows.is_empty());
+    for row in &rows {
+        assert_eq!((row.verdict, row.reason), (Verdict::Rejected, ReasonCode::MalformedBody));
+    }
+    assert_eq!(cheat(&world).1.forfeited, Points::ZERO);
+}
+
+/// Without the rise in what is required, this cheat would be accepted whenever no check is drawn
+/// and lose nothing when one is.
+#[test]
+fn a_forged_near_tie_earns_nothing_and_ends_in_ever_more_checks() {
+    let world = world_of(vec![Conduct::TieForger], RuleSet::devnet_v2([0; 32]));
+    let rows = lies(&world);
+    assert!(rows.len() > 1, "{rows:?}");
+    for row in &rows {
+        assert_eq!((row.verdict, row.points), (Verdict::Inconclusive, Points::ZERO));
+    }
+    let settled = rows.iter().filter(|row| row.reason == ReasonCode::Volatile).count();
+    let (node, _) = cheat(&world);
+    let trust = node.trust.get(&TaskKind::Infer).unwrap();
+    assert!(settled > 0 && node.rejected == 0);
+    assert!(trust.valid_run == 0 && trust.required >= 20, "{trust:?}");
+}
+
+#[test]
+fn near_ties_among_honest_nodes_happen_and_cost_no_points() {
+    let report = Scenario::named("infer-near-ties").unwrap().run(1).unwrap();
+    assert!(report.ties > 0 && report.honest_rejected == 0, "{report:?}");
+    let report = Scenario::named("infer").unwrap().run(1).unwrap();
+    assert_eq!(report.ties, 0);
+}
+
+#[test]
+fn a_rule_set_without_infer_assigns_none() {
+    let world = world_of(Vec::new(), RuleSet::devnet_v1([0; 32]));
+    let state = world.machine().state();
+    let (prompts, others): (Vec<_>, Vec<_>) =
+        state.active_tasks().partition(|(_, task)| task.spec.kind == TaskKind::Infer);
+    assert_eq!((prompts.len(), others.len()), (60, 0));
+    assert!(prompts.iter().all(|(_, task)| task.waves.is_empty()));
+}
