@@ -83,6 +83,8 @@ pub mod blobs {
     pub const STALL_MS_MAX: u64 = 10_000;
     /// One blob from one holder, all in all: 50 MiB at 2 Mbit/s take 200 s.
     pub const FETCH_MS_MAX: u64 = 240_000;
+    /// One large file from one holder, all in all: 5 GB at 20 Mbit/s take 2,000 s.
+    pub const FETCH_FILE_MS_MAX: u64 = 3_600_000;
     /// Fetches at the same time.
     pub const FETCHES_MAX: usize = 16;
     /// Blobs put at the same time: each is hashed and written by its own task.
@@ -178,14 +180,30 @@ pub mod node {
     pub const REQUESTS_OUT_MAX: usize = 64;
     /// Ban of a peer of another network: it will not change soon.
     pub const OTHER_NETWORK_BAN_MS: u64 = 30 * 60 * 1_000;
-    /// Addresses on which relays take calls for us when nobody can dial us.
+    /// Relays that take calls for us when nobody can dial us: one, and one more for when it fails.
     pub const RELAYS_MAX: usize = 2;
-    /// Failed reachability tests after which the node believes that it cannot be dialled.
-    pub const UNREACHABLE_TESTS: u32 = 3;
+    /// Wait after a failed reachability test before the node believes that it cannot be dialled:
+    /// each test is of one address, and another one may still be found good.
+    pub const UNREACHABLE_MS: u64 = 5_000;
+    /// Wait of a node with peers, none of whom found an address of it good, before it behaves as if
+    /// it could not be dialled: a relay that it does not need does no harm.
+    pub const UNTESTED_MS: u64 = 60_000;
+    /// Own addresses found good that are named to others: a few interfaces, two transports.
+    pub const EXTERNAL_MAX: usize = 16;
+    /// Time that a relayed connection is left beside a direct one with the same peer, for what was
+    /// asked through it to be answered.
+    pub const UPGRADE_LINGER_MS: u64 = 5_000;
     /// Reservations that a relay keeps for others.
     pub const RELAY_RESERVATIONS_MAX: usize = 32;
+    /// Of these, for one peer: one; the library allows one more, as for a connection that is being
+    /// replaced.
+    pub const RELAY_RESERVATIONS_PER_PEER_MAX: usize = 1;
+    /// A reservation's life; peers renew it after three quarters of it.
+    pub const RELAY_RESERVATION_MS: u64 = 60 * 60 * 1_000;
     /// Calls that a relay carries.
     pub const RELAY_CIRCUITS_MAX: usize = 16;
+    /// Of these, for one peer.
+    pub const RELAY_CIRCUITS_PER_PEER_MAX: usize = 4;
     /// Bytes of one relayed call: enough to agree on a direct connection and some gossip.
     pub const RELAY_CIRCUIT_BYTES_MAX: u64 = 1024 * 1024;
     /// Duration of one relayed call.
@@ -232,6 +250,16 @@ pub mod gossip {
     pub const PUBLISH_QUEUE_MS: u64 = 5_000;
     /// A forwarded one.
     pub const FORWARD_QUEUE_MS: u64 = 1_000;
+    /// How long a peer that was sent out of a mesh must not come back: long enough for the mesh to
+    /// settle, short enough for a topic to recover.
+    pub const PRUNE_BACK_OFF_MS: u64 = 60_000;
+    /// The same after a peer left a topic by itself: it may restart.
+    pub const LEAVE_BACK_OFF_MS: u64 = 10_000;
+    /// Heartbeats that we wait on top of a back-off that we were told, so that a slow clock or line
+    /// does not make us an offender.
+    pub const BACK_OFF_SLACK: u32 = 1;
+    /// Coming back this soon counts twice against a peer: no clock is that wrong.
+    pub const GRAFT_FLOOD_MS: u64 = 10_000;
 
     /// How often counters decay.
     pub const DECAY_MS: u64 = 10_000;
@@ -269,7 +297,9 @@ pub mod gossip {
     pub const COLOCATION_WEIGHT: f64 = -10.0;
     /// Peers of one IP address that are normal: a household.
     pub const COLOCATION_THRESHOLD: u32 = 3;
-    /// P7, broken promises and grafting too early, squared above the threshold.
+    /// P7, broken promises and grafting too early, squared above the threshold: a peer that comes
+    /// back at once costs itself 2 each time, so the second time is -10, the third -90 (it is not
+    /// sent our own messages), the fourth -250 (ignored).
     pub const BEHAVIOUR_WEIGHT: f64 = -10.0;
     /// Free mistakes of P7: restarts cause some.
     pub const BEHAVIOUR_THRESHOLD: f64 = 3.0;

@@ -20,6 +20,6 @@ pub use link::{
     LinkService, Peer,
 };
 pub use node::{
-    Acceptance, Admission, Answer, PeerInfo, PublishError, RequestError, Swarm, SwarmConfig,
-    SwarmError, SwarmEvent, SwarmHandle, SwarmLimits,
+    Acceptance, Admission, Answer, PeerInfo, PublishError, Reachability, RequestError, Swarm,
+    SwarmConfig, SwarmError, SwarmEvent, SwarmHandle, SwarmLimits,
 };

@@ -13,6 +13,9 @@ use crate::defaults::peers as defaults;
 /// First line of the remembered peers' text: what it is, and its schema.
 const HEADER: &str = "openledger peers 1";
 
+/// What an address through a relay contains.
+const RELAYED: &str = "/p2p-circuit";
+
 /// How a peer became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -58,6 +61,16 @@ pub struct PeerBook {
 pub fn back_off_ms(failures: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(16);
     (defaults::BACK_OFF_MS_MIN << doublings).min(defaults::BACK_OFF_MS_MAX)
+}
+
+impl Entry {
+    /// The addresses worth dialling. Relays carry little and not for long, so a mesh is not filled
+    /// through them: they are for peers that somebody named, and for a node without any peer.
+    fn worth_dialling(&self, alone: bool) -> Vec<String> {
+        let relayed_too = alone || self.origin == Origin::Bootstrap;
+        let addresses = self.addresses.iter();
+        addresses.filter(|a| relayed_too || !a.contains(RELAYED)).cloned().collect()
+    }
 }
 
 impl PeerBook {
@@ -150,7 +163,7 @@ impl PeerBook {
     }
 
     /// Up to `count` peers worth dialling now: fewest failures first, then those seen last. A node
-    /// without any connection (`alone`) does not sit out long waits.
+    /// without any connection (`alone`) does not sit out long waits, and calls through relays.
     #[must_use]
     pub fn candidates(&self, now: UnixMs, count: usize, alone: bool) -> Vec<(NodeId, Vec<String>)> {
         let due = |e: &Entry| {
@@ -162,18 +175,19 @@ impl PeerBook {
             }
             next <= now
         };
-        let mut found: Vec<(&NodeId, &Entry)> = self
+        let mut found: Vec<(&NodeId, &Entry, Vec<String>)> = self
             .peers
             .iter()
-            .filter(|(_, e)| !e.connected && !e.addresses.is_empty() && due(e))
-            .filter(|(n, _)| !self.is_banned(n, now))
+            .filter(|(n, e)| !e.connected && due(e) && !self.is_banned(n, now))
+            .map(|(n, e)| (n, e, e.worth_dialling(alone)))
+            .filter(|(_, _, addresses)| !addresses.is_empty())
             .collect();
-        found.sort_by_cached_key(|(node, e)| {
+        found.sort_by_cached_key(|(node, e, _)| {
             let tie = blake3::keyed_hash(&self.salt, node.as_bytes());
             (e.failures, e.origin, u64::MAX - e.last_seen.0, *tie.as_bytes())
         });
         found.truncate(count);
-        found.into_iter().map(|(n, e)| (*n, e.addresses.clone())).collect()
+        found.into_iter().map(|(n, _, addresses)| (*n, addresses)).collect()
     }
 
     /// Known addresses of a peer.
@@ -342,6 +356,19 @@ mod tests {
         assert_eq!(names.len(), 2);
         assert!(names.contains(&node(3)) && names.contains(&node(4)));
         assert!(!book.is_banned(&node(2), now.plus_ms(1_000)));
+    }
+
+    #[test]
+    fn relays_are_called_through_only_for_the_named_and_by_the_lonely() {
+        let mut book = book();
+        let relayed = |n: u16| format!("/ip4/192.0.2.7/tcp/1/p2p/R/p2p-circuit/{n}");
+        book.learn(node(1), &[relayed(1)], Origin::Heard);
+        book.learn(node(2), &[relayed(2), "/ip4/192.0.2.2/tcp/1".into()], Origin::Heard);
+        book.learn(node(3), &[relayed(3)], Origin::Bootstrap);
+        let found = |alone| book.candidates(UnixMs(1), 9, alone);
+        let direct = vec!["/ip4/192.0.2.2/tcp/1".to_owned()];
+        assert_eq!(found(false), [(node(3), vec![relayed(3)]), (node(2), direct)]);
+        assert_eq!(found(true).len(), 3);
     }
 
     #[test]

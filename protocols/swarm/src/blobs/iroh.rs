@@ -19,12 +19,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use iroh_blobs::api::Store;
-use iroh_blobs::api::blobs::{ExportMode, ExportOptions};
+use iroh_blobs::api::blobs::{AddPathOptions, ExportMode, ExportOptions, ImportMode};
 use iroh_blobs::api::remote::GetProgressItem;
 use iroh_blobs::store::GcConfig;
 use iroh_blobs::store::fs::FsStore;
 use iroh_blobs::store::fs::options::Options;
-use iroh_blobs::{BlobsProtocol, Hash, HashAndFormat};
+use iroh_blobs::{BlobFormat, BlobsProtocol, Hash, HashAndFormat};
 use openledger_wire::gossip::Holder;
 use openledger_wire::{BlobId, NodeId, NodeKey};
 use tokio::sync::Semaphore;
@@ -168,13 +168,30 @@ impl Inner {
         });
     }
 
-    /// One holder, all its addresses at once.
+    /// From one holder into memory.
     async fn fetch_from(
         &self,
         id: BlobId,
         bytes_max: usize,
         holder: &Holder,
     ) -> Result<Bytes, Miss> {
+        let len = self.receive_from(id, bytes_max as u64, holder, &|_| {}).await?;
+        let bytes = self.store.blobs().get_bytes(hash(id)).await.map_err(miss)?;
+        if bytes.len() as u64 != len || BlobId::of(&bytes) != id {
+            let _ = self.store.tags().delete(tag(id)).await;
+            return Err(Miss::Reason("what arrived has another hash".to_owned()));
+        }
+        Ok(bytes)
+    }
+
+    /// From one holder into the store, all its addresses at once; gives the length.
+    async fn receive_from(
+        &self,
+        id: BlobId,
+        bytes_max: u64,
+        holder: &Holder,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<u64, Miss> {
         let endpoint_id = EndpointId::from_bytes(&holder.node.0).map_err(miss)?;
         if endpoint_id == self.router.endpoint().id() {
             return Err(Miss::Reason("that is this node, and it is not here".to_owned()));
@@ -194,43 +211,84 @@ impl Inner {
             .await
             .map_err(|_| Miss::Reason("no connection in time".to_owned()))?
             .map_err(miss)?;
-        let got = self.fetch_over(id, bytes_max, &connection).await;
+        let got = self.receive(id, bytes_max, &connection, progress).await;
         connection.close(VarInt::from_u32(0), b"done");
         got
     }
 
-    async fn fetch_over(
+    async fn receive(
         &self,
         id: BlobId,
-        bytes_max: usize,
+        bytes_max: u64,
         connection: &Connection,
-    ) -> Result<Bytes, Miss> {
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<u64, Miss> {
         let hash = hash(id);
         let stall = Duration::from_millis(defaults::STALL_MS_MAX);
         let silent = || Miss::Reason("it went silent".to_owned());
         // The last chunk with its hash path proves the length before the rest is asked for.
         let sized = iroh_blobs::get::request::get_verified_size(connection, &hash);
         let (len, _) = timeout(stall, sized).await.map_err(|_| silent())?.map_err(miss)?;
-        if len > bytes_max as u64 {
+        if len > bytes_max {
             return Err(Miss::TooLarge(len));
         }
         let _spared = self.store.tags().temp_tag(HashAndFormat::raw(hash)).await.map_err(miss)?;
-        let progress = self.store.remote().fetch(connection.clone(), HashAndFormat::raw(hash));
-        let mut progress = std::pin::pin!(progress.stream());
+        let coming = self.store.remote().fetch(connection.clone(), HashAndFormat::raw(hash));
+        let mut coming = std::pin::pin!(coming.stream());
         loop {
-            match timeout(stall, progress.next()).await.map_err(|_| silent())? {
-                Some(GetProgressItem::Progress(_)) => {}
+            match timeout(stall, coming.next()).await.map_err(|_| silent())? {
+                Some(GetProgressItem::Progress(here)) => progress(here),
                 Some(GetProgressItem::Done(_)) => break,
                 Some(GetProgressItem::Error(e)) => return Err(miss(e)),
                 None => return Err(Miss::Reason("the transfer ended early".to_owned())),
             }
         }
-        let bytes = self.store.blobs().get_bytes(hash).await.map_err(miss)?;
-        if bytes.len() as u64 != len || BlobId::of(&bytes) != id {
-            return Err(Miss::Reason("what arrived has another hash".to_owned()));
-        }
         self.keep(id).await.map_err(miss)?;
-        Ok(bytes)
+        Ok(len)
+    }
+
+    /// Asks one holder after the other until one delivers.
+    async fn ask_each<'a, T, F: Future<Output = Result<T, Miss>>>(
+        &self,
+        id: BlobId,
+        bytes_max: u64,
+        holders: &'a [Holder],
+        ms_max: u64,
+        from: impl Fn(&'a Holder) -> F,
+        len_of: impl Fn(&T) -> u64,
+    ) -> Result<T, FetchError> {
+        if holders.is_empty() {
+            return Err(FetchError::NoHolder { id });
+        }
+        let within = Duration::from_millis(ms_max);
+        let mut tries = Vec::new();
+        for holder in holders {
+            let reason = match timeout(within, from(holder)).await {
+                Ok(Ok(got)) => {
+                    let len = len_of(&got);
+                    self.count(|s| {
+                        s.fetched += 1;
+                        s.fetched_bytes += len;
+                    });
+                    self.count_holder(holder.node, |h| {
+                        h.blobs += 1;
+                        h.bytes += len;
+                    });
+                    return Ok(got);
+                }
+                Ok(Err(Miss::TooLarge(len))) => {
+                    self.count(|s| s.fetch_failures += 1);
+                    let max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+                    return Err(FetchError::TooLarge { id, len, max });
+                }
+                Ok(Err(Miss::Reason(reason))) => reason,
+                Err(_) => "it took too long".to_owned(),
+            };
+            self.count_holder(holder.node, |h| h.failures += 1);
+            tries.push((holder.node, reason));
+        }
+        self.count(|s| s.fetch_failures += 1);
+        Err(FetchError::AllFailed { id, tries })
     }
 
     async fn keep(&self, id: BlobId) -> Result<(), StoreError> {
@@ -291,38 +349,50 @@ impl Blobs for IrohBlobs {
             self.inner.count(|s| s.found_here += 1);
             return Ok(bytes);
         }
-        if holders.is_empty() {
-            return Err(FetchError::NoHolder { id });
+        let from = |holder| self.inner.fetch_from(id, bytes_max, holder);
+        let (max, ms_max) = (bytes_max as u64, defaults::FETCH_MS_MAX);
+        self.inner.ask_each(id, max, holders, ms_max, from, |bytes| bytes.len() as u64).await
+    }
+
+    async fn import(&self, path: &Path) -> Result<BlobId, StoreError> {
+        let failed = |reason: String| StoreError::File {
+            action: "import",
+            path: path.to_owned(),
+            reason,
+        };
+        let _permit = self.inner.puts.acquire().await.map_err(|e| failed(e.to_string()))?;
+        let path = std::path::absolute(path).map_err(|e| failed(e.to_string()))?;
+        let (format, mode) = (BlobFormat::Raw, ImportMode::TryReference);
+        let options = AddPathOptions { path, format, mode };
+        let added = self.inner.store.blobs().add_path_with_opts(options).temp_tag().await;
+        let spared = added.map_err(|e| failed(e.to_string()))?;
+        let id = BlobId(*spared.hash().as_bytes());
+        self.inner.keep(id).await?;
+        self.inner.count(|s| s.put += 1);
+        Ok(id)
+    }
+
+    async fn fetch_to(
+        &self,
+        id: BlobId,
+        bytes_max: u64,
+        holders: &[Holder],
+        path: &Path,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<u64, FetchError> {
+        let failed = |reason: String| StoreError::Io { action: "fetch", id, reason };
+        let _permit = self.inner.fetches.acquire().await.map_err(|e| failed(e.to_string()))?;
+        if self.has(id).await? {
+            self.inner.count(|s| s.found_here += 1);
+        } else {
+            let from = |holder| self.inner.receive_from(id, bytes_max, holder, progress);
+            let ms_max = defaults::FETCH_FILE_MS_MAX;
+            self.inner.ask_each(id, bytes_max, holders, ms_max, from, |len| *len).await?;
         }
-        let within = Duration::from_millis(defaults::FETCH_MS_MAX);
-        let mut tries = Vec::new();
-        for holder in holders {
-            let fetched = timeout(within, self.inner.fetch_from(id, bytes_max, holder)).await;
-            let reason = match fetched {
-                Ok(Ok(bytes)) => {
-                    let len = bytes.len() as u64;
-                    self.inner.count(|s| {
-                        s.fetched += 1;
-                        s.fetched_bytes += len;
-                    });
-                    self.inner.count_holder(holder.node, |h| {
-                        h.blobs += 1;
-                        h.bytes += len;
-                    });
-                    return Ok(bytes);
-                }
-                Ok(Err(Miss::TooLarge(len))) => {
-                    self.inner.count(|s| s.fetch_failures += 1);
-                    return Err(FetchError::TooLarge { id, len, max: bytes_max });
-                }
-                Ok(Err(Miss::Reason(reason))) => reason,
-                Err(_) => "it took too long".to_owned(),
-            };
-            self.inner.count_holder(holder.node, |h| h.failures += 1);
-            tries.push((holder.node, reason));
-        }
-        self.inner.count(|s| s.fetch_failures += 1);
-        Err(FetchError::AllFailed { id, tries })
+        let target = std::path::absolute(path).map_err(|e| failed(e.to_string()))?;
+        let options = ExportOptions { hash: hash(id), target, mode: ExportMode::TryReference };
+        let exported = self.inner.store.blobs().export_with_opts(options).finish().await;
+        Ok(exported.map_err(|e| failed(e.to_string()))?)
     }
 
     async fn export(&self, id: BlobId, path: &Path) -> Result<u64, StoreError> {
@@ -331,7 +401,8 @@ impl Blobs for IrohBlobs {
         }
         let failed = |reason: String| StoreError::Io { action: "export", id, reason };
         let target = std::path::absolute(path).map_err(|e| failed(e.to_string()))?;
-        // A copy, never the store's own file: whoever writes to the export must not change it.
+        // A copy, never the store's own file: whoever writes to the export must not change it. What
+        // is to lie on the disk once is got with `fetch_to`.
         let options = ExportOptions { hash: hash(id), target, mode: ExportMode::Copy };
         let exported = self.inner.store.blobs().export_with_opts(options).finish().await;
         exported.map_err(|e| failed(e.to_string()))

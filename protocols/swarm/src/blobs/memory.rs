@@ -1,4 +1,5 @@
-//! Blobs in memory: for unit tests of crates that use [`Blobs`], and for nothing else.
+//! Blobs in memory: for tests of crates that use [`Blobs`], and for nothing else. It is public, and
+//! not behind a feature, because tests of other crates need it; no program of ours uses it.
 //!
 //! Several stores made by [`MemoryBlobs::linked`] fetch from each other without a network.
 
@@ -17,7 +18,8 @@ use super::{BlobStats, Blobs, FetchError, StoreError};
 type Store = BTreeMap<BlobId, Bytes>;
 type World = Arc<Mutex<BTreeMap<NodeId, Store>>>;
 
-/// A store in memory; it knows the stores it is linked with.
+/// A store in memory, for tests; it knows the stores it is linked with. Nothing is durable, bounded
+/// or fetched over a network.
 #[derive(Clone, Debug)]
 pub struct MemoryBlobs {
     me: NodeId,

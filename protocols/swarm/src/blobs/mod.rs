@@ -54,6 +54,16 @@ pub enum StoreError {
         /// The library's words.
         reason: String,
     },
+    /// A file of somebody else could not be used.
+    #[error("{action} {}: {reason}; check the file, the disk and its free space", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
     /// The blob is not here.
     #[error("find blob {id}: it is not in this store; fetch it from a holder first")]
     Missing {
@@ -155,9 +165,40 @@ pub trait Blobs: Send + Sync + 'static {
         holders: &[Holder],
     ) -> Result<Bytes, FetchError>;
 
-    /// Writes a blob to a file, replacing it; gives its length in bytes. By reference where the
-    /// file system can, so that a model may be memory-mapped without a second copy.
+    /// Writes a blob to a file, replacing it; gives its length in bytes. The file system may share
+    /// the bytes until one of the two is written to.
     async fn export(&self, id: BlobId, path: &Path) -> Result<u64, StoreError>;
+
+    /// Keeps a file as a blob where it lies, and gives its id. The file must not be written to as
+    /// long as it is kept; one that is goes to nobody, since what is sent is checked. A store that
+    /// cannot refer to files takes a copy.
+    async fn import(&self, path: &Path) -> Result<BlobId, StoreError> {
+        let failed = |e: std::io::Error| StoreError::File {
+            action: "import",
+            path: path.to_owned(),
+            reason: e.to_string(),
+        };
+        let bytes = tokio::fs::read(path).await.map_err(failed)?;
+        self.put(bytes.into()).await
+    }
+
+    /// A blob of at most `bytes_max` bytes as a file, from here or from the first holder that
+    /// delivers it; gives its length. The store refers to the file from then on, where it can: it
+    /// must not be written to. `progress` is told how many bytes are here. Verified as it comes;
+    /// for large blobs, which need not fit into memory.
+    async fn fetch_to(
+        &self,
+        id: BlobId,
+        bytes_max: u64,
+        holders: &[Holder],
+        path: &Path,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<u64, FetchError> {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let bytes = self.fetch(id, bytes_max, holders).await?;
+        progress(bytes.len() as u64);
+        Ok(self.export(id, path).await?)
+    }
 
     /// Lets the store drop a blob when it next cleans up. Not an error if it is not here.
     async fn forget(&self, id: BlobId) -> Result<(), StoreError>;

@@ -44,6 +44,7 @@ fn hello(key: &NodeKey) -> LinkRequest {
         blob_addresses: Default::default(),
         kinds: Default::default(),
         blobs: Default::default(),
+        offers: Default::default(),
     };
     let registration = Envelope::seal(&nothing, NETWORK, key).unwrap();
     LinkRequest::Hello { version: LINK_VERSION, registration }

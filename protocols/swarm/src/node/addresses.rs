@@ -45,6 +45,11 @@ pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// Whether an address leads through a relay.
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
 /// How far an address reaches: own machine, own network, the world.
 pub(super) fn reach(ip: IpAddr) -> u8 {
     match ip {
@@ -64,7 +69,7 @@ fn is_usable(ip: IpAddr) -> bool {
 /// the connection through which we know the peer. So a stranger cannot make us dial into our own
 /// network. Names and relayed addresses are taken as they are; dialling them is bounded anyway.
 pub(super) fn is_plausible(address: &Multiaddr, seen_from: Option<IpAddr>) -> bool {
-    let relayed = address.iter().any(|p| matches!(p, Protocol::P2pCircuit));
+    let relayed = is_relayed(address);
     match (ip_of(address), seen_from) {
         (Some(ip), _) if !is_usable(ip) => false,
         (Some(ip), Some(seen)) => relayed || reach(ip) >= reach(seen),

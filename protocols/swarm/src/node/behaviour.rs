@@ -90,7 +90,11 @@ pub(super) fn build(
             None
         }
     };
-    let relay_server = config.relay_server.then(|| relay::Behaviour::new(me, relay_config()));
+    let relay_server = config.relay_server.then(|| {
+        let mut relay = relay::Behaviour::new(me, relay_config());
+        relay.set_status(Some(relay_status(config.is_surely_reachable())));
+        relay
+    });
     let autonat_server = config.autonat_server.then(autonat::v2::server::Behaviour::default);
     let requests = request_response::Config::default()
         .with_request_timeout(Duration::from_millis(defaults::REQUEST_MS_MAX))
@@ -156,10 +160,19 @@ fn kad_behaviour(config: &SwarmConfig, me: PeerId) -> Result<kad::Behaviour<Memo
         .set_query_timeout(Duration::from_millis(defaults::KAD_QUERY_MS_MAX))
         .set_periodic_bootstrap_interval(Some(Duration::from_millis(defaults::KAD_REFRESH_MS)));
     let mut behaviour = kad::Behaviour::with_config(me, MemoryStore::with_config(me, store), table);
-    if config.reachable {
-        behaviour.set_mode(Some(kad::Mode::Server));
-    }
+    behaviour.set_mode(Some(table_mode(config.is_surely_reachable())));
     Ok(behaviour)
+}
+
+/// Only who can be dialled serves the table. Not left to the library: for it an address through a
+/// relay would do.
+pub(super) fn table_mode(reachable: bool) -> kad::Mode {
+    if reachable { kad::Mode::Server } else { kad::Mode::Client }
+}
+
+/// Only who can be dialled relays; see [`table_mode`].
+pub(super) fn relay_status(reachable: bool) -> relay::Status {
+    if reachable { relay::Status::Enable } else { relay::Status::Disable }
 }
 
 fn gossip(config: &SwarmConfig, key: &Keypair, registry: &mut Registry) -> Result<Gossip, String> {
@@ -188,9 +201,13 @@ fn gossip(config: &SwarmConfig, key: &Keypair, registry: &mut Registry) -> Resul
 fn relay_config() -> relay::Config {
     relay::Config {
         max_reservations: defaults::RELAY_RESERVATIONS_MAX,
+        max_reservations_per_peer: defaults::RELAY_RESERVATIONS_PER_PEER_MAX,
+        reservation_duration: Duration::from_millis(defaults::RELAY_RESERVATION_MS),
         max_circuits: defaults::RELAY_CIRCUITS_MAX,
+        max_circuits_per_peer: defaults::RELAY_CIRCUITS_PER_PEER_MAX,
         max_circuit_bytes: defaults::RELAY_CIRCUIT_BYTES_MAX,
         max_circuit_duration: Duration::from_millis(defaults::RELAY_CIRCUIT_MS_MAX),
+        // The rates per peer and per address are the library's: 30 in two minutes, 60 in one.
         ..relay::Config::default()
     }
 }

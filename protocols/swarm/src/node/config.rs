@@ -50,7 +50,7 @@ pub struct SwarmConfig {
     pub network: NetworkId,
     /// Where to listen; see [`SwarmConfig::listen_on`].
     pub listen: Vec<String>,
-    /// Addresses under which others reach this node, where it cannot know them itself.
+    /// Addresses under which others surely reach this node, where it cannot know them itself.
     pub external: Vec<String>,
     /// Peers to start from, with `/p2p/`. Unreadable and dead ones are skipped with a warning.
     pub bootstrap: Vec<String>,
@@ -60,7 +60,8 @@ pub struct SwarmConfig {
     pub topics: Vec<String>,
     /// Finds peers in the local network.
     pub mdns: bool,
-    /// Carries calls for peers that cannot be dialled.
+    /// Carries calls for peers that cannot be dialled, while this node itself can be: then it says
+    /// so to its peers, within the `RELAY_…` limits of [`crate::defaults::node`].
     pub relay_server: bool,
     /// Tests for others whether they can be dialled.
     pub autonat_server: bool,
@@ -95,6 +96,11 @@ impl SwarmConfig {
             agent: concat!("openledger/", env!("CARGO_PKG_VERSION")).to_owned(),
             limits: SwarmLimits::default(),
         }
+    }
+
+    /// Whether nobody has to test that this node can be dialled.
+    pub(super) fn is_surely_reachable(&self) -> bool {
+        self.reachable || !self.external.is_empty()
     }
 
     /// Listens on QUIC and TCP of one address and port; port 0 takes free ones. A taken QUIC port is

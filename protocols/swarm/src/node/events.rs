@@ -1,27 +1,35 @@
 //! What the protocols report, and what the node makes of it.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 use futures::FutureExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, MessageAcceptance};
 use libp2p::metrics::Recorder;
 use libp2p::multiaddr::Protocol;
+use libp2p::relay::client::Event as RelayEvent;
 use libp2p::request_response::{self, Message};
 use libp2p::swarm::{DialError, SwarmEvent as Event};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identify, kad, mdns, relay};
 use openledger_wire::limits::GOSSIP_MAX;
 use tokio::sync::oneshot;
 
-use super::addresses::{self, ip_of, is_plausible, node_of};
+use super::addresses::{self, ip_of, is_plausible, is_relayed, node_of};
 use super::behaviour::{BehaviourEvent, protocol_version};
 use super::handle::{Acceptance, Answer, PeerInfo, RequestError, SwarmEvent};
 use super::run::{Runner, now};
 use crate::defaults::node as defaults;
 use crate::peers::Origin;
 
-/// Where a connection leads.
-fn remote(endpoint: &ConnectedPoint) -> Multiaddr {
-    bare(endpoint.get_remote_address().clone())
+/// Where a connection leads; for a call that a relay took for us, to that relay.
+pub(super) fn remote(endpoint: &ConnectedPoint) -> Multiaddr {
+    match endpoint {
+        ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
+            bare(local_addr.clone())
+        }
+        _ => bare(endpoint.get_remote_address().clone()),
+    }
 }
 
 impl Runner {
@@ -31,7 +39,7 @@ impl Runner {
         match event {
             Event::Behaviour(event) => self.on_protocol(event),
             Event::NewListenAddr { address, .. } => {
-                if self.reachable && !address.iter().any(|p| p == Protocol::P2pCircuit) {
+                if self.reachable && !is_relayed(&address) {
                     self.swarm.add_external_address(address.clone());
                 }
                 self.view.lock().listen.push(address);
@@ -39,24 +47,24 @@ impl Runner {
             Event::ExpiredListenAddr { address, .. } => {
                 self.view.lock().listen.retain(|a| *a != address);
             }
-            Event::ListenerClosed { listener_id, addresses, .. } => {
-                self.reserved.retain(|(id, _)| *id != listener_id);
+            Event::ListenerClosed { listener_id, addresses, reason } => {
+                if self.reach.closed(listener_id, now()) {
+                    tracing::debug!(?reason, "a relay takes no calls for us any more");
+                }
                 self.view.lock().listen.retain(|a| !addresses.contains(a));
             }
-            Event::ExternalAddrConfirmed { address } => {
-                self.unreachable_tests = 0;
-                let mut view = self.view.lock();
-                if !view.external.contains(&address) {
-                    view.external.push(address);
+            Event::ExternalAddrConfirmed { address } => self.on_external(address),
+            Event::ExternalAddrExpired { address } => self.on_external_lost(&address),
+            Event::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connection(peer_id, &endpoint);
+                self.link(peer_id, connection_id, &endpoint);
+            }
+            Event::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.unlink(&peer_id, connection_id);
+                if num_established == 0 {
+                    self.on_left(peer_id);
                 }
             }
-            Event::ExternalAddrExpired { address } => {
-                self.view.lock().external.retain(|a| *a != address);
-            }
-            Event::ConnectionEstablished { peer_id, endpoint, .. } => {
-                self.on_connection(peer_id, &endpoint);
-            }
-            Event::ConnectionClosed { peer_id, num_established: 0, .. } => self.on_left(peer_id),
             Event::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 let already = matches!(error, DialError::DialPeerConditionFalse(_));
                 if already || self.swarm.is_connected(&peer) {
@@ -96,10 +104,14 @@ impl Runner {
                     self.learn(peer, std::slice::from_ref(&address), ip_of(&address));
                 }
             }
-            BehaviourEvent::AutonatClient(event) => match event.result {
-                Ok(()) => self.unreachable_tests = 0,
-                Err(_) => self.unreachable_tests = self.unreachable_tests.saturating_add(1),
-            },
+            // A good one is reported as an external address.
+            BehaviourEvent::AutonatClient(test) if test.result.is_err() => {
+                self.reach.test_failed(&test.tested_addr, now());
+            }
+            BehaviourEvent::RelayClient(RelayEvent::ReservationReqAccepted {
+                relay_peer_id,
+                ..
+            }) => self.reach.reserved(&relay_peer_id),
             BehaviourEvent::Ping(event) => self.metrics.record(&event),
             BehaviourEvent::Dcutr(event) => self.metrics.record(&event),
             BehaviourEvent::RelayServer(event) => self.metrics.record(&event),
@@ -128,7 +140,7 @@ impl Runner {
     fn on_left(&mut self, peer: PeerId) {
         let Some(node) = node_of(&peer) else { return };
         self.greeted.remove(&node);
-        self.relays.remove(&peer);
+        self.reach.withdrawn(&peer);
         let known = self.view.lock().peers.remove(&node).is_some();
         if known {
             self.book.disconnected(node, now());
@@ -156,13 +168,17 @@ impl Runner {
             info.listen_addrs.into_iter().filter(|a| is_plausible(a, seen_from)).collect();
         let offers = |name: &StreamProtocol| info.protocols.contains(name);
         let serves_table = self.swarm.behaviour().kad.protocol_names().iter().any(offers);
+        let direct = || named.iter().filter(|a| !is_relayed(a));
         if serves_table {
-            for address in &named {
+            for address in direct() {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
             }
         }
-        if let Some(address) = named.first().filter(|_| offers(&relay::HOP_PROTOCOL_NAME)) {
-            self.relays.insert(peer, address.clone());
+        // Others call us under the relay's address, so the one that reaches farthest.
+        let farthest = direct().min_by_key(|a| Reverse(ip_of(a).map_or(2, addresses::reach)));
+        match farthest.filter(|_| offers(&relay::HOP_PROTOCOL_NAME)) {
+            Some(address) => self.reach.offered(peer, address.clone()),
+            None => self.reach.withdrawn(&peer),
         }
         self.learn(peer, &named, seen_from);
         let dialled = greeted.outbound.then(|| greeted.address.clone());
@@ -264,27 +280,6 @@ impl Runner {
                 }
             }
             _ => {}
-        }
-    }
-
-    /// Nobody can dial us: let some peers take calls for us.
-    pub(super) fn reserve_relays(&mut self) {
-        let hidden = self.unreachable_tests >= defaults::UNREACHABLE_TESTS
-            && !self.reachable
-            && self.view.lock().external.is_empty();
-        if !hidden || self.reserved.len() >= defaults::RELAYS_MAX {
-            return;
-        }
-        let taken = |peer: &PeerId| self.reserved.iter().any(|(_, p)| p == peer);
-        let Some((peer, address)) = self.relays.iter().find(|(p, _)| !taken(p)) else { return };
-        let (peer, circuit) =
-            (*peer, address.clone().with(Protocol::P2p(*peer)).with(Protocol::P2pCircuit));
-        match self.swarm.listen_on(circuit) {
-            Ok(listener) => self.reserved.push((listener, peer)),
-            Err(e) => {
-                self.relays.remove(&peer);
-                tracing::debug!("failed to be reached through {peer}: {e}");
-            }
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::addresses;
 use super::config::SwarmConfig;
+use super::reach::Reachability;
 use super::run::Runner;
 use crate::defaults::node as defaults;
 
@@ -192,7 +193,8 @@ pub enum SwarmEvent {
 pub struct PeerInfo {
     /// The peer.
     pub node: NodeId,
-    /// Its end of the first connection.
+    /// Its end of the first connection, or of the first direct one once there is one; while it calls
+    /// us through a relay, where that relay took the call.
     pub address: String,
     /// Whether we dialled.
     pub outbound: bool,
@@ -221,6 +223,7 @@ pub(super) struct Seen {
     pub(super) peers: BTreeMap<NodeId, PeerInfo>,
     pub(super) listen: Vec<Multiaddr>,
     pub(super) external: Vec<Multiaddr>,
+    pub(super) reachability: Reachability,
 }
 
 impl View {
@@ -289,7 +292,14 @@ impl SwarmHandle {
         self.named(&self.view.lock().listen)
     }
 
-    /// Where others were seen to reach this node.
+    /// Whether others can dial this node, as far as it knows.
+    #[must_use]
+    pub fn reachability(&self) -> Reachability {
+        self.view.lock().reachability
+    }
+
+    /// Where others were seen to reach this node: directly, or through the relays that take calls
+    /// for it.
     #[must_use]
     pub fn external_addresses(&self) -> Vec<String> {
         self.named(&self.view.lock().external)

@@ -15,6 +15,8 @@ mod config;
 mod events;
 mod file;
 mod handle;
+mod reach;
+mod relays;
 mod run;
 mod score;
 mod transport;
@@ -24,3 +26,4 @@ pub use handle::{
     Acceptance, Admission, Answer, PeerInfo, PublishError, RequestError, Swarm, SwarmError,
     SwarmEvent, SwarmHandle,
 };
+pub use reach::Reachability;

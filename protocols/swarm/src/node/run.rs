@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, TopicHash};
 use libp2p::metrics::{Metrics, Registry};
 use libp2p::request_response::{OutboundRequestId, ResponseChannel};
@@ -28,6 +27,8 @@ use super::config::SwarmConfig;
 use super::handle::{
     Admission, Command, PeerInfo, PublishError, RequestError, SwarmError, SwarmEvent, View,
 };
+use super::reach::Reach;
+use super::relays::Links;
 use super::{file, transport};
 use crate::defaults::{node as defaults, peers as book_defaults};
 use crate::peers::{Origin, PeerBook};
@@ -84,13 +85,10 @@ pub(super) struct Runner {
     pub(super) answers: FuturesUnordered<Answered>,
     pub(super) counters: Counters,
     pub(super) metrics: Metrics,
+    /// Our listen addresses are surely good.
     pub(super) reachable: bool,
-    /// Failed reachability tests in a row.
-    pub(super) unreachable_tests: u32,
-    /// Peers that offer to relay, with an address.
-    pub(super) relays: BTreeMap<PeerId, Multiaddr>,
-    /// Relays on which we listen.
-    pub(super) reserved: Vec<(ListenerId, PeerId)>,
+    pub(super) reach: Reach,
+    pub(super) links: BTreeMap<PeerId, Links>,
     blocked: BTreeSet<NodeId>,
     registry: Registry,
     listen: Vec<String>,
@@ -118,6 +116,7 @@ impl Runner {
         let set_up = |reason: String| SwarmError::SetUp { reason };
         let key = addresses::keypair(&config.key).map_err(set_up)?;
         let book = open_book(&config).map_err(set_up)?;
+        let surely = config.is_surely_reachable();
         let trusted: Vec<PeerId> =
             config.bootstrap.iter().filter_map(|b| Some(addresses::with_peer(b).ok()?.0)).collect();
         let mut registry = Registry::default();
@@ -140,6 +139,9 @@ impl Runner {
             })?;
             swarm.add_external_address(address);
         }
+        let reach = Reach::new(surely, &trusted, salt().map_err(set_up)?);
+        let view = Arc::<View>::default();
+        view.lock().reachability = reach.standing(now());
         Ok(Self {
             swarm,
             network: config.network,
@@ -147,16 +149,15 @@ impl Runner {
             admission,
             events,
             book,
-            view: Arc::default(),
+            view,
             greeted: BTreeMap::new(),
             asked: BTreeMap::new(),
             answers: FuturesUnordered::new(),
             counters,
             metrics,
             reachable: config.reachable,
-            unreachable_tests: 0,
-            relays: BTreeMap::new(),
-            reserved: Vec::new(),
+            reach,
+            links: BTreeMap::new(),
             blocked: BTreeSet::new(),
             registry,
             listen: config.listen,
@@ -334,7 +335,7 @@ impl Runner {
                 self.swarm.behaviour_mut().kad.get_closest_peers(anywhere);
             }
         }
-        self.reserve_relays();
+        self.look_outside(now);
         if now.0.saturating_sub(self.last_save.0) >= book_defaults::SAVE_MS {
             self.save(now);
         }
@@ -367,11 +368,16 @@ impl Runner {
     }
 }
 
-/// The book with what the configuration and the disk know.
-fn open_book(config: &SwarmConfig) -> Result<PeerBook, String> {
+/// What nobody else knows, for choices among peers.
+fn salt() -> Result<[u8; 32], String> {
     let mut salt = [0u8; 32];
     getrandom::fill(&mut salt).map_err(|e| e.to_string())?;
-    let mut book = PeerBook::new(config.key.public(), salt);
+    Ok(salt)
+}
+
+/// The book with what the configuration and the disk know.
+fn open_book(config: &SwarmConfig) -> Result<PeerBook, String> {
+    let mut book = PeerBook::new(config.key.public(), salt()?);
     for text in &config.bootstrap {
         match addresses::with_peer(text) {
             Ok((peer, address)) => {

@@ -45,6 +45,10 @@ pub(super) fn config() -> Result<Config, String> {
         .connection_handler_queue_len(defaults::QUEUE_MAX)
         .publish_queue_duration(Duration::from_millis(defaults::PUBLISH_QUEUE_MS))
         .forward_queue_duration(Duration::from_millis(defaults::FORWARD_QUEUE_MS))
+        .prune_backoff(Duration::from_millis(defaults::PRUNE_BACK_OFF_MS))
+        .unsubscribe_backoff(Duration::from_millis(defaults::LEAVE_BACK_OFF_MS))
+        .backoff_slack(defaults::BACK_OFF_SLACK)
+        .graft_flood_threshold(Duration::from_millis(defaults::GRAFT_FLOOD_MS))
         // Our own messages go to everybody of good standing, not to the mesh alone: a mesh full of
         // colluders could otherwise silence us.
         .flood_publish(true)

@@ -89,6 +89,7 @@ fn client(server: &LinkServer, server_key: NodeId) -> (LinkClient, mpsc::Receive
         blob_addresses: List::default(),
         kinds: List::default(),
         blobs: List::default(),
+        offers: List::default(),
     };
     let registration = Envelope::seal(&nothing, NETWORK, &key).unwrap();
     LinkClient::start(LinkClientConfig {

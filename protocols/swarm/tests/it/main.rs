@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
+mod back_off;
 mod blobs;
 mod link;
 mod node;
+mod raw;
+mod reach;
 
 use std::time::{Duration, Instant};
 

@@ -31,12 +31,12 @@ impl Admission for ByLetter {
 }
 
 #[derive(Clone, Copy)]
-enum Over {
+pub(crate) enum Over {
     Quic,
     Tcp,
 }
 
-fn config(seed: u8, over: Over, bootstrap: &[String]) -> SwarmConfig {
+pub(crate) fn config(seed: u8, over: Over, bootstrap: &[String]) -> SwarmConfig {
     let mut config = SwarmConfig::new(NodeKey::from_seed(&[seed; 32]), NetworkId([1; 32]));
     config.listen = vec![match over {
         Over::Quic => format!("/ip4/127.0.0.{seed}/udp/0/quic-v1"),
@@ -49,11 +49,14 @@ fn config(seed: u8, over: Over, bootstrap: &[String]) -> SwarmConfig {
     config
 }
 
-async fn start(config: SwarmConfig, strict: bool) -> (SwarmHandle, mpsc::Receiver<SwarmEvent>) {
+pub(crate) async fn start(
+    config: SwarmConfig,
+    strict: bool,
+) -> (SwarmHandle, mpsc::Receiver<SwarmEvent>) {
     Swarm::start(config, Arc::new(ByLetter { strict })).await.unwrap()
 }
 
-async fn knows(node: &SwarmHandle, others: &[&SwarmHandle]) {
+pub(crate) async fn knows(node: &SwarmHandle, others: &[&SwarmHandle]) {
     until("peers found each other", || {
         let peers = node.peers();
         others.iter().all(|o| peers.iter().any(|p| p.node == o.node()))
@@ -62,7 +65,7 @@ async fn knows(node: &SwarmHandle, others: &[&SwarmHandle]) {
 }
 
 /// Publishes as soon as a peer takes part in the topic.
-async fn publish(node: &SwarmHandle, bytes: &'static [u8]) {
+pub(crate) async fn publish(node: &SwarmHandle, bytes: &'static [u8]) {
     let published = async {
         while let Err(e) = node.publish(TOPIC_PROOFS, Bytes::from_static(bytes)).await {
             assert!(matches!(e, PublishError::NoPeers), "{e}");
@@ -72,7 +75,7 @@ async fn publish(node: &SwarmHandle, bytes: &'static [u8]) {
     soon("publishing", published).await;
 }
 
-async fn next_gossip(events: &mut mpsc::Receiver<SwarmEvent>) -> (NodeId, Bytes) {
+pub(crate) async fn next_gossip(events: &mut mpsc::Receiver<SwarmEvent>) -> (NodeId, Bytes) {
     loop {
         match soon("gossip", events.recv()).await.unwrap() {
             SwarmEvent::Gossip { author, bytes, .. } => return (author, bytes),
