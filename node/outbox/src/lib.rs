@@ -13,6 +13,7 @@ mod event;
 mod history;
 mod machine;
 mod outbox;
+mod owner;
 mod record;
 mod rows;
 

@@ -7,10 +7,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use openledger_tables::{OpenError, Store, StoreError, StoreOptions};
+use openledger_tables::{Migration, OpenError, Store, StoreError, StoreOptions};
 use openledger_wire::link::{AccountStatus, Declined, LinkPush, NodeState};
 use openledger_wire::proof::ProofBody;
-use openledger_wire::{BlobId, Commitment, Envelope, NodeKey, Open, ProofId, SecretNonce, UnixMs};
+use openledger_wire::{
+    BlobId, Commitment, Envelope, NetworkId, NodeId, NodeKey, Open, ProofId, SecretNonce, UnixMs,
+};
 use thiserror::Error;
 
 use crate::batch::Batch;
@@ -18,6 +20,7 @@ use crate::check::Judge;
 use crate::event::{Action, Effect, Event, Handled, Key};
 use crate::history::{Entry, Query, Totals};
 use crate::limits;
+use crate::owner;
 use crate::record::Work;
 use crate::rows::{BY_PROOF, BY_TIME, LEASES, LIVE, PROOFS, Row, SIGNED, TOTALS, WORK};
 
@@ -37,6 +40,16 @@ pub enum OutboxError {
     /// A stored envelope does not decode.
     #[error("read a stored proof: {0}; the outbox file is damaged, restore a backup")]
     Envelope(String),
+    /// The file holds the promises of another node or network.
+    #[error(
+        "open the outbox: it holds what node {node} promised in network {network}, which this one must not go on with; give each network a folder of its own and put the file back where it was"
+    )]
+    OtherOwner {
+        /// The network of the file.
+        network: NetworkId,
+        /// The node of the file.
+        node: NodeId,
+    },
 }
 
 /// Whose outbox this is and whom it believes.
@@ -71,18 +84,23 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Opens or creates the outbox in a file.
+    /// Opens or creates the outbox in a file. A file of an older layout is migrated, and a copy
+    /// of it stays beside it.
     ///
     /// # Errors
-    /// [`OutboxError::Open`].
+    /// [`OutboxError::Open`], and [`OutboxError::OtherOwner`] for the file of another node or
+    /// network.
     pub fn open(path: impl AsRef<Path>, setup: Setup) -> Result<Self, OutboxError> {
-        Ok(Self::on(Store::open(path, options())?, setup))
+        Self::on(Store::open(path, options())?, setup)
     }
 
     /// An outbox on a store of the caller, opened with [`options`](Self::options).
-    #[must_use]
-    pub fn on(store: Store, setup: Setup) -> Self {
-        Self { store, setup }
+    ///
+    /// # Errors
+    /// [`OutboxError::OtherOwner`], and the store's errors.
+    pub fn on(store: Store, setup: Setup) -> Result<Self, OutboxError> {
+        owner::check(&store, &setup.judge)?;
+        Ok(Self { store, setup })
     }
 
     /// How the outbox's store is opened.
@@ -385,8 +403,12 @@ impl Outbox {
     }
 }
 
+/// Number 2 says whose outbox it is. The step itself has nothing to rewrite: who opens the file
+/// knows the owner and writes it.
+const MIGRATIONS: [Migration; 1] = [Migration { from: 1, run: |_| Ok(()) }];
+
 const fn options() -> StoreOptions {
-    StoreOptions::new("outbox", 1)
+    StoreOptions::new("outbox", 2).with_migrations(&MIGRATIONS)
 }
 
 fn open_envelope(bytes: &[u8]) -> Result<Envelope, OutboxError> {

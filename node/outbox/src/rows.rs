@@ -30,6 +30,9 @@ pub(crate) const SIGNED: Table<Row, u64> = Table::new("signed");
 /// Running numbers and totals, by name.
 pub(crate) const COUNTERS: Table<String, u64> = Table::new("counters");
 
+/// Whose promises these are: network and node, by name.
+pub(crate) const OWNER: Table<String, Vec<u8>> = Table::new("owner");
+
 /// The one row of totals, at key 0.
 pub(crate) const TOTALS: Table<u8, Totals> = Table::new("totals");
 

@@ -1,4 +1,4 @@
-//! Consistent copies of a store while it is open.
+//! The copy of a store that is kept before a migration.
 //!
 //! The copy is a store of its own, written row by row from a snapshot, so it is also compact. It
 //! appears under its name only when it is whole and synced.
@@ -13,22 +13,6 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
 use crate::error::{BackupError, StoreError, from_io, from_redb};
 use crate::limits;
-use crate::store::Store;
-
-impl Store {
-    /// Writes a copy of the last committed state to `path`. Readers and writers go on meanwhile.
-    ///
-    /// # Errors
-    /// See [`BackupError`]; on any of them there is no file at `path`, or the one that was there.
-    pub fn backup_to(&self, path: impl AsRef<Path>) -> Result<(), BackupError> {
-        let path = path.as_ref();
-        let exists = fs::exists(path).map_err(|source| target(path, source))?;
-        if exists {
-            return Err(BackupError::Exists { path: path.display().to_string() });
-        }
-        copy_database(&self.0.db, &self.0.label, path)
-    }
-}
 
 /// Copies all tables of `db` to a new file at `path`, replacing one that is there.
 pub(crate) fn copy_database(

@@ -77,19 +77,6 @@ pub enum StoreError {
         /// The store's path or label.
         store: Arc<str>,
     },
-    /// A register was asked about an epoch that has been pruned.
-    #[error(
-        "epoch {epoch} of register {table} has been pruned: nothing older than epoch {floor} \
-             is recorded any more"
-    )]
-    Pruned {
-        /// The register's table.
-        table: &'static str,
-        /// The epoch asked for.
-        epoch: u64,
-        /// The oldest epoch kept.
-        floor: u64,
-    },
     /// Reading or writing failed otherwise.
     #[error("{store} cannot be read or written: check the disk, then start again")]
     Io {
@@ -187,16 +174,10 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-/// An error of copying a store.
+/// An error of copying a store before its migration.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// Something is there already, and a backup overwrites nothing.
-    #[error("{path} exists already: name another file, or move it away")]
-    Exists {
-        /// The target.
-        path: String,
-    },
     /// The copy could not be written.
     #[error("cannot write the copy {path}: check the folder's permissions and free space")]
     Target {

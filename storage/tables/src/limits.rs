@@ -32,6 +32,3 @@ pub const SCAN_ROWS_MAX: usize = 1 << 20;
 /// Longest text read from the table of schema facts, in bytes: names and versions are short, and
 /// the file may be hostile.
 pub const SCHEMA_TEXT_BYTES_MAX: usize = 256;
-
-/// Rows deleted in one pass when a register is pruned: bounds the memory of the pass.
-pub const PRUNE_ROWS: usize = 4096;

@@ -49,6 +49,3 @@ pub const PASSPHRASE_BYTES_MIN: usize = 8;
 
 /// Longest passphrase, in bytes, and longest file it is read from.
 pub const PASSPHRASE_BYTES_MAX: usize = 1024;
-
-/// Longest key of the double-sign guard, in bytes: a task id, an attempt and a purpose.
-pub const GUARD_KEY_BYTES_MAX: usize = 64;

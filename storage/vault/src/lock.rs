@@ -2,7 +2,7 @@
 //!
 //! Locks belong to open files, so the system releases them however a process ends, and a lock
 //! file that is left behind means nothing. They say nothing about other machines; what two copies
-//! of one identity on two machines sign is for the double-sign guard and the coordinator.
+//! of one identity on two machines sign is for the coordinator to notice.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};

@@ -12,7 +12,7 @@ use crate::fixture::*;
 
 fn open(disk: &FaultDisk) -> Option<Outbox> {
     let store = Store::open_with_backend(disk.backend(), Outbox::options()).ok()?;
-    Some(Outbox::on(store, setup()))
+    Outbox::on(store, setup()).ok()
 }
 
 /// What left the node before the power went.

@@ -103,7 +103,7 @@ proptest! {
         story in proptest::collection::vec(happening(), 1..40),
     ) {
         let store = Store::in_memory(Outbox::options()).unwrap();
-        let outbox = Outbox::on(store, setup());
+        let outbox = Outbox::on(store, setup()).unwrap();
         let key = key_of(&leased(1));
         let mut promise = None;
         let mut closed_right = false;
@@ -144,7 +144,7 @@ proptest! {
         story in proptest::collection::vec(happening(), 1..20),
     ) {
         use Happening::{Crashed, Retry, Started};
-        let outbox = Outbox::on(Store::in_memory(Outbox::options()).unwrap(), setup());
+        let outbox = Outbox::on(Store::in_memory(Outbox::options()).unwrap(), setup()).unwrap();
         let key = key_of(&leased(1));
         happen(&outbox, Happening::Leased);
         for what in story {

@@ -1,14 +1,11 @@
-//! Stores in files: schemas, migrations, backups, second openings, damage.
+//! Stores in files: schemas, migrations, second openings, damage.
 
 use std::fs;
 
-use openledger_tables::{
-    BackupError, Journal, Migration, OpenError, Store, StoreError, StoreOptions, Table, Verify,
-};
+use openledger_tables::{Migration, OpenError, Store, StoreError, StoreOptions, Table, Verify};
 
 const OLD: Table<u64, u64> = Table::new("numbers");
 const NEW: Table<u64, String> = Table::new("texts");
-const JOURNAL: Journal = Journal::new("journal");
 
 const V1: StoreOptions = StoreOptions::new("files", 1);
 const V2: StoreOptions = StoreOptions::new("files", 2).with_migrations(&[Migration {
@@ -108,26 +105,11 @@ fn a_failed_migration_changes_nothing() {
         from: 1,
         run: |txn| {
             txn.clear(OLD)?;
-            Err(StoreError::Pruned { table: "numbers", epoch: 0, floor: 0 })
+            Err(StoreError::Misuse { store: "numbers".into(), detail: "on purpose".into() })
         },
     }]);
     assert!(Store::open(&path, StoreOptions { version: 2, ..failing }).is_err());
     assert_eq!(numbers(&Store::open(&path, V1).unwrap()).len(), 5);
-}
-
-#[test]
-fn a_backup_is_a_store_and_overwrites_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("a.redb"), V1).unwrap();
-    write_numbers(&store, 300);
-    let copy = folder.path().join("copy.redb");
-    store.backup_to(&copy).unwrap();
-    write_numbers(&store, 301);
-    let error = store.backup_to(&copy).unwrap_err();
-    assert!(matches!(error, BackupError::Exists { .. }), "{error:?}");
-    assert_eq!(numbers(&Store::open(&copy, V1).unwrap()).len(), 300);
-    let nowhere = store.backup_to(folder.path().join("missing/copy.redb")).unwrap_err();
-    assert!(nowhere.to_string().contains("cannot write the copy"), "{nowhere}");
 }
 
 #[test]
@@ -165,18 +147,4 @@ fn flipped_bits_are_found_or_harmless() {
         }
     }
     assert!(refused > 0);
-}
-
-#[test]
-fn a_journal_counts_on_and_keeps_its_newest_entry() {
-    let store = Store::in_memory(V1).unwrap();
-    let append =
-        |entry: &[u8]| store.write::<_, StoreError>(|txn| JOURNAL.append(txn, entry)).unwrap();
-    assert_eq!([append(b"a"), append(b"b"), append(b"c")], [0, 1, 2]);
-    let cut = store.write::<_, StoreError>(|txn| JOURNAL.cut_before(txn, 99, 99)).unwrap();
-    assert_eq!(cut, 2);
-    let (left, next) = store
-        .read::<_, StoreError>(|txn| Ok((JOURNAL.read_from(txn, 0, 9)?, JOURNAL.next_number(txn)?)))
-        .unwrap();
-    assert_eq!((left, next), (vec![(2, b"c".to_vec())], 3));
 }

@@ -8,5 +8,3 @@ mod group;
 mod model;
 #[cfg(test)]
 mod power;
-#[cfg(test)]
-mod registers;

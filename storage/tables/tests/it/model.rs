@@ -90,7 +90,7 @@ fn an_error_of_the_caller_writes_nothing() {
     let refused: Result<(), StoreError> = store.write(|txn| {
         txn.insert(ROWS, &key, &vec![1])?;
         assert_eq!(txn.get(ROWS, &key)?, Some(vec![1]));
-        Err(StoreError::Pruned { table: "rows", epoch: 0, floor: 1 })
+        Err(StoreError::Misuse { store: "rows".into(), detail: "on purpose".into() })
     });
     assert!(refused.is_err());
     let found = store.read::<_, StoreError>(|txn| txn.get(ROWS, &key)).unwrap();

@@ -1,8 +1,6 @@
 //! Tests of vaults as their callers see them.
 
 #[cfg(test)]
-mod guard;
-#[cfg(test)]
 mod locks;
 #[cfg(test)]
 mod vaults;
