@@ -1,0 +1,20 @@
+//! Models, tokenizers, templates and adapters from the outside.
+
+#[cfg(test)]
+mod chat;
+#[cfg(test)]
+mod gguf;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod parity;
+#[cfg(test)]
+mod peft;
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tokenizer;
