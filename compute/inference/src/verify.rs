@@ -1,0 +1,268 @@
+//! Whether an answer is the one that a request's seed draws.
+//!
+//! One prefill over prompt and answer gives the logits at every position; since sampling is a pure
+//! function of logits, seed and position, each token can be checked on its own. Another backend's
+//! logits differ a little, so a token is accepted if some logits within a [`Tolerance`] of ours
+//! draw it. A prefill of the right model over another model's text does not pass: that text is not
+//! what the seed draws.
+//!
+//! One rejection proves nothing by itself; who rules calls further verifiers.
+
+use core::ops::ControlFlow;
+
+use openledger_kernels::math::exp_f64;
+use thiserror::Error;
+
+use crate::engine::Engine;
+use crate::prune::{Candidate, reach};
+use crate::request::{Request, SubmitError};
+use crate::sampling::{SampleError, Sampling, candidates, draw, likeliest};
+use crate::score::ScoreError;
+use crate::text::TextStream;
+
+/// How far the logits of an honest node may lie from ours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Largest difference of a logit.
+    pub logit: f32,
+}
+
+impl Tolerance {
+    /// Reference backend against reference backend. They are made to agree bit for bit (measured:
+    /// 0 difference between decoding and prefill, with one thread and two, in both copies of the
+    /// kernels); this leaves room for a compiler that rounds one operation otherwise.
+    pub const REFERENCE: Self = Self { logit: 0.001 };
+}
+
+/// Room for the rounding of sums of chances.
+const CHANCE_SLACK: f64 = 1e-9;
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verification {
+    /// Every token is one that could be drawn, and the answer ends where it must.
+    pub accepted: bool,
+    /// The first token that could not be drawn; the answer's length if it ends too early.
+    pub first_mismatch: Option<usize>,
+    /// By how much the worst token passed, or failed if negative: in logits for greedy requests, in
+    /// probability for others. 0 if no token was looked at.
+    pub worst_margin: f32,
+}
+
+/// Why an answer could not be checked. This says nothing about the answer.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The request is not one that this engine could serve.
+    #[error("verify an answer: {0}")]
+    Request(#[from] SubmitError),
+    /// The tokens could not be run.
+    #[error("verify an answer: {0}")]
+    Score(#[from] ScoreError),
+    /// Our own logits are broken.
+    #[error("verify an answer: {0}")]
+    Sample(#[from] SampleError),
+    /// A tolerance that makes no sense.
+    #[error("verify an answer: the tolerance {0} is not a number from 0 to 1")]
+    Tolerance(f32),
+}
+
+impl Engine {
+    /// Checks an answer to a request: all its tokens, an end token included.
+    ///
+    /// # Errors
+    /// A request that this engine could not serve, or a backend that failed: nothing is then known
+    /// of the answer.
+    pub fn verify(
+        &mut self,
+        request: &Request,
+        claimed: &[u32],
+        tolerance: Tolerance,
+    ) -> Result<Verification, VerifyError> {
+        if !(0.0..=1.0).contains(&tolerance.logit) {
+            return Err(VerifyError::Tolerance(tolerance.logit));
+        }
+        self.check(request)?;
+        let shape = self.end_of(request, claimed);
+        let mut worst = f64::INFINITY;
+        let mut mismatch = None;
+        // Tokens past the end, or that the model does not have, need no look.
+        let vocab = self.model.config().vocab;
+        let known = claimed.iter().take_while(|token| (**token as usize) < vocab).count();
+        let checked = claimed.get(..known.min(shape.unwrap_or(known))).unwrap_or_default();
+        if let Some((_, fed)) = checked.split_last() {
+            let tokens: Vec<u32> = request.prompt.iter().chain(fed).copied().collect();
+            let first = request.prompt.len() - 1;
+            let mut broken = None;
+            self.each_logits(&tokens, &request.adapters, first, &mut |position, logits| {
+                let index = position - first;
+                let (history, rest) = checked.split_at(index);
+                let token = rest.first().copied().unwrap_or(u32::MAX);
+                let at = (position + 1) as u64;
+                match margin(logits, &request.sampling, history, at, token, tolerance) {
+                    Ok(margin) => {
+                        worst = worst.min(margin);
+                        if margin < 0.0 {
+                            mismatch = Some(index);
+                            return ControlFlow::Break(());
+                        }
+                        ControlFlow::Continue(())
+                    }
+                    Err(error) => {
+                        broken = Some(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            })?;
+            if let Some(error) = broken {
+                return Err(error.into());
+            }
+        }
+        let unknown = (known < claimed.len()).then_some(known);
+        let first_mismatch = mismatch.or(match (unknown, shape) {
+            (Some(unknown), Some(shape)) => Some(unknown.min(shape)),
+            (unknown, shape) => unknown.or(shape),
+        });
+        let worst_margin = if worst.is_finite() { worst as f32 } else { 0.0 };
+        Ok(Verification { accepted: first_mismatch.is_none(), first_mismatch, worst_margin })
+    }
+
+    /// Where an answer fails to end as it must: the first token after its end, or its length if it
+    /// is cut off.
+    fn end_of(&self, request: &Request, claimed: &[u32]) -> Option<usize> {
+        let tokenizer = self.model.tokenizer();
+        let mut text = TextStream::new(request.stop.clone());
+        for (index, &token) in claimed.iter().enumerate() {
+            let ends = !request.ignore_end && tokenizer.is_end(token);
+            let last = index + 1 >= request.tokens_max;
+            if ends || text.push(tokenizer, token).stopped || last {
+                let next = index + 1;
+                return (next < claimed.len()).then_some(next);
+            }
+        }
+        Some(claimed.len())
+    }
+}
+
+/// By how much a token passes at a position; negative if no logits within the tolerance draw it.
+fn margin(
+    logits: &[f32],
+    sampling: &Sampling,
+    history: &[u32],
+    position: u64,
+    token: u32,
+    tolerance: Tolerance,
+) -> Result<f64, SampleError> {
+    let adjusted = sampling.penalised(logits, history);
+    let (_, top) = likeliest(&adjusted)?;
+    let slack = f64::from(tolerance.logit);
+    if sampling.temperature == 0.0 {
+        let own = adjusted.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        // A token tied with the best within the slack may be the best; equals go by the lowest id,
+        // which a difference within the slack can change too.
+        return Ok(f64::from(own) - f64::from(top) + 2.0 * slack);
+    }
+    let candidates = candidates(&adjusted, top, sampling.temperature);
+    let slack = slack / f64::from(sampling.temperature);
+    Ok(interval_margin(&candidates, sampling, position, token, slack))
+}
+
+/// How deep the random number of a position lies in a token's interval of the cumulative
+/// distribution, the interval widened by what `slack` (in scaled logits) can move its ends.
+fn interval_margin(
+    candidates: &[Candidate],
+    sampling: &Sampling,
+    position: u64,
+    token: u32,
+    slack: f64,
+) -> f64 {
+    let reach = reach(candidates, sampling.top_k, sampling.top_p, slack);
+    let (mut own, mut before, mut after) = (None, [0.0; 2], [0.0; 2]);
+    for candidate in candidates {
+        let certain = if candidate.scaled >= reach.certain { candidate.chance } else { 0.0 };
+        let possible = if candidate.scaled >= reach.possible { candidate.chance } else { 0.0 };
+        let side = match candidate.token.cmp(&token) {
+            core::cmp::Ordering::Less => &mut before,
+            core::cmp::Ordering::Greater => &mut after,
+            core::cmp::Ordering::Equal => {
+                own = Some(possible);
+                continue;
+            }
+        };
+        side[0] += certain;
+        side[1] += possible;
+    }
+    let Some(own) = own.filter(|own| *own > 0.0) else { return -1.0 };
+    let (up, down) = (exp_f64(slack), exp_f64(-slack));
+    let own = own * up;
+    let lowest = before[0] * down / (before[0] * down + own + after[1] * up);
+    let highest = (before[1] * up + own) / (before[1] * up + own + after[0] * down);
+    let number = draw(&sampling.seed, position);
+    (number - lowest).min(highest - number) + CHANCE_SLACK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::sample;
+
+    fn logits(seed: u64) -> Vec<f32> {
+        let value = |i: u64| {
+            let mixed = (i + seed * 1_000).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            (mixed >> 40) as f32 / (1u64 << 21) as f32
+        };
+        (0..500).map(value).collect()
+    }
+
+    fn samplings() -> Vec<Sampling> {
+        let base = |seed| Sampling::seeded(0.8, [seed; 32]);
+        vec![
+            Sampling::greedy(),
+            base(1),
+            Sampling { top_k: 20, ..base(2) },
+            Sampling { top_p: 0.8, ..base(3) },
+            Sampling { top_k: 50, top_p: 0.9, temperature: 1.5, ..base(4) },
+            Sampling { presence_penalty: 1.0, frequency_penalty: 0.5, ..base(5) },
+        ]
+    }
+
+    #[test]
+    fn what_was_drawn_passes_even_from_logits_that_differ_within_the_tolerance() {
+        for sampling in samplings() {
+            for position in 0..200u64 {
+                let theirs = logits(position);
+                let history: Vec<u32> = (0..position as u32).map(|i| i * 7 % 500).collect();
+                let token = sample(&theirs, &sampling, &history, position).unwrap().token;
+                for (tolerance, noise) in [(0.0, 0.0), (0.02, 0.019)] {
+                    let sign = |i: usize| ((i * 31 + position as usize) % 3) as f32 - 1.0;
+                    let ours: Vec<f32> =
+                        theirs.iter().enumerate().map(|(i, l)| l + sign(i) * noise).collect();
+                    let tolerance = Tolerance { logit: tolerance };
+                    let margin =
+                        margin(&ours, &sampling, &history, position, token, tolerance).unwrap();
+                    assert!(margin >= 0.0, "{sampling:?} at {position}: {margin}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_token_or_seed_fails() {
+        for sampling in samplings() {
+            let (mut others, mut seeds) = (0, 0);
+            for position in 0..200u64 {
+                let logits = logits(position);
+                let token = sample(&logits, &sampling, &[], position).unwrap().token;
+                let other = (token + 250) % 500;
+                let check = |sampling: &Sampling, token| {
+                    margin(&logits, sampling, &[], position, token, Tolerance::REFERENCE).unwrap()
+                };
+                others += usize::from(check(&sampling, other) < 0.0);
+                let reseeded = Sampling { seed: [99; 32], ..sampling };
+                seeds += usize::from(check(&reseeded, token) < 0.0);
+            }
+            assert!(others >= 197, "{sampling:?}: {others}");
+            assert!(seeds >= 120 || sampling.temperature == 0.0, "{sampling:?}: {seeds}");
+        }
+    }
+}

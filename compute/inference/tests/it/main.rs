@@ -1,0 +1,14 @@
+//! The engine as its callers see it: on a tiny random model that is checked against a plain
+//! implementation in `f64`, on scripted backends, and on a real model.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
+
+mod adapters;
+mod batching;
+mod lifecycle;
+mod parity;
+mod plain;
+mod real;
+mod scripted;
+mod support;
+mod tiny;
