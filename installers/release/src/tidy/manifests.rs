@@ -31,6 +31,7 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
             findings.push(finding(file, 0, format!("does not say `{key}.workspace = true`")));
         }
     }
+    // The union of features is written by machine, below `[target]`, with versions of its own.
     for key in ["dependencies", "dev-dependencies", "build-dependencies"] {
         let Some(dependencies) = table.get(key).and_then(|table| table.as_table()) else {
             continue;
