@@ -82,6 +82,9 @@ pub struct SwarmSection {
     pub mdns: bool,
     /// Where to serve blobs (UDP).
     pub blobs: SocketAddr,
+    /// Socket addresses under which nodes reach blobs, prompts above all. Without any: the bound
+    /// one, or, where that is all interfaces, the port on the profile's link addresses.
+    pub blobs_external: Vec<SocketAddr>,
 }
 
 /// Posting on chain.
@@ -122,6 +125,7 @@ impl Default for SwarmSection {
             external: Vec::new(),
             mdns: false,
             blobs: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7_422)),
+            blobs_external: Vec::new(),
         }
     }
 }
@@ -168,7 +172,7 @@ pub enum ConfigError {
     /// The profile names rules that this build does not have.
     #[error(
         "use the network profile: its rule set {name:?} ({id}) is not one of this build \
-             (main-1, devnet-1 with refinement profile {profile}); update openledger"
+             (main-2, devnet-2, main-1, devnet-1 with refinement profile {profile}); update openledger"
     )]
     RuleSet {
         /// Its name.
@@ -237,7 +241,7 @@ impl Config {
 /// When this build has no such rule set.
 pub fn rule_set(profile: &Profile) -> Result<RuleSet, ConfigError> {
     let refine = PROFILE_V1.profile_id();
-    for rules in [RuleSet::main_v1(refine), RuleSet::devnet_v1(refine)] {
+    for rules in RuleSet::released(refine) {
         if rules.id()? == profile.rule_set {
             return Ok(rules);
         }
@@ -290,6 +294,8 @@ network = "network.toml"
 # external = []
 # mdns = false
 # blobs = "0.0.0.0:7422"
+# Where nodes reach blobs; without any, the port of blobs on the profile's link addresses.
+# blobs_external = []
 
 [settlement]
 # Post roots with the settlement key; it needs native currency for gas and bond.

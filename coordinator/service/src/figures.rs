@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use openledger_rules::State;
 use openledger_wire::log::{Entry, Line, ReasonCode, Verdict, VerdictRow};
-use openledger_wire::task::{FetchTask, RefineTask, TaskKind, TaskSpec};
-use openledger_wire::{NetworkId, NodeId, ProofId, TaskId, UnixMs, decode};
+use openledger_wire::task::{FetchTask, InferTask, RefineTask, TaskKind, TaskSpec};
+use openledger_wire::{BlobId, CampaignId, NetworkId, NodeId, ProofId, TaskId, UnixMs, decode};
 use serde::Serialize;
 
 use crate::limits;
@@ -18,6 +18,23 @@ use crate::limits;
 struct Known {
     kind: TaskKind,
     url: Option<[u8; 32]>,
+    /// The campaign of an infer task.
+    campaign: Option<CampaignId>,
+}
+
+/// Inference work of one campaign.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inference {
+    /// Tasks logged.
+    pub tasks: u64,
+    /// Tasks with an accepted answer.
+    pub answered: u64,
+    /// Verdicts on proofs.
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// Base models that were asked.
+    pub models: BTreeSet<BlobId>,
+    /// Adapters on them.
+    pub adapters: BTreeSet<BlobId>,
 }
 
 /// The fold.
@@ -28,6 +45,7 @@ pub struct Figures {
     fetchers: BTreeMap<TaskId, BTreeSet<NodeId>>,
     waiting: BTreeMap<ProofId, UnixMs>,
     latencies_ms: VecDeque<u64>,
+    inference: BTreeMap<CampaignId, Inference>,
     verdicts: BTreeMap<(TaskKind, Verdict), u64>,
     reasons: BTreeMap<(NodeId, Verdict, ReasonCode), u64>,
     receipts: u64,
@@ -65,6 +83,8 @@ pub struct Stats {
     pub pages_accepted: u64,
     /// Least number of distinct accounts with an accepted fetch of a page that was accepted.
     pub fetch_accounts_per_page_min: u64,
+    /// Infer tasks with an accepted answer.
+    pub answers_accepted: u64,
     /// Verdicts by kind and outcome, such as `fetch accepted`.
     pub verdicts: BTreeMap<String, u64>,
     /// Verdicts by node and reason.
@@ -96,7 +116,7 @@ impl Figures {
             Line::Tasks(batch) => {
                 for spec in &batch.tasks {
                     let Ok(id) = spec.id(network) else { continue };
-                    self.tasks.insert(id, Known { kind: spec.kind, url: url_of(spec) });
+                    self.note_task(id, spec);
                 }
             }
             Line::Leases(leases) => {
@@ -112,10 +132,48 @@ impl Figures {
             }
             Line::Verdicts(verdicts) => {
                 verdicts.rows.iter().for_each(|row| self.note_verdict(row, entry.at));
+                self.note_answered(&verdicts.rows);
             }
             Line::Epoch(_) => self.epochs_closed = self.epochs_closed.saturating_add(1),
             _ => {}
         }
+    }
+
+    fn note_task(&mut self, id: TaskId, spec: &TaskSpec) {
+        let is_infer = spec.kind == TaskKind::Infer;
+        let campaign = is_infer.then_some(spec.campaign);
+        self.tasks.insert(id, Known { kind: spec.kind, url: url_of(spec), campaign });
+        let Some(campaign) = campaign else { return };
+        let inference = self.inference.entry(campaign).or_default();
+        inference.tasks = inference.tasks.saturating_add(1);
+        if let Ok(task) = decode::<InferTask>(&spec.body, openledger_wire::limits::TASK_BODY_MAX) {
+            inference.models.insert(task.model);
+            inference.adapters.extend(task.adapters.iter().map(|(id, _)| *id));
+        }
+    }
+
+    /// Counts answered tasks: all verdicts on a task that accept something come in one entry.
+    fn note_answered(&mut self, rows: &[VerdictRow]) {
+        let accepted = rows.iter().filter(|row| row.verdict == Verdict::Accepted);
+        let accepted: BTreeSet<TaskId> = accepted.map(|row| row.task).collect();
+        for task in accepted {
+            let campaign = self.tasks.get(&task).and_then(|known| known.campaign);
+            if let Some(inference) = campaign.and_then(|of| self.inference.get_mut(&of)) {
+                inference.answered = inference.answered.saturating_add(1);
+            }
+        }
+    }
+
+    /// Whether a task was ever logged, however long ago.
+    #[must_use]
+    pub fn knows(&self, task: &TaskId) -> bool {
+        self.tasks.contains_key(task)
+    }
+
+    /// Inference work of a campaign; `None` if it has none.
+    #[must_use]
+    pub fn inference(&self, campaign: &CampaignId) -> Option<&Inference> {
+        self.inference.get(campaign)
     }
 
     fn note_verdict(&mut self, row: &VerdictRow, at: UnixMs) {
@@ -129,6 +187,10 @@ impl Figures {
         let kind = known.map_or(TaskKind::Other(0), |known| known.kind);
         *self.verdicts.entry((kind, row.verdict)).or_default() += 1;
         *self.reasons.entry((row.node, row.verdict, row.reason)).or_default() += 1;
+        let campaign = known.and_then(|known| known.campaign);
+        if let Some(inference) = campaign.and_then(|of| self.inference.get_mut(&of)) {
+            *inference.verdicts.entry(row.verdict).or_default() += 1;
+        }
         self.points = self.points.saturating_add(row.points.0);
         if row.verdict != Verdict::Accepted {
             return;
@@ -173,6 +235,7 @@ impl Figures {
             urls_refined: self.refined_urls.len() as u64,
             pages_accepted: self.fetchers.len() as u64,
             fetch_accounts_per_page_min: self.fetchers.values().map(accounts_of).min().unwrap_or(0),
+            answers_accepted: self.inference.values().map(|of| of.answered).sum(),
             verdicts: verdicts
                 .map(|((kind, verdict), count)| {
                     (format!("{} {}", kind.name(), verdict_name(*verdict)), *count)

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openledger_rules::Event;
+use openledger_swarm::defaults::gossip::DUPLICATE_MS;
 use openledger_swarm::{
     Acceptance, Admission, Blobs, PublishError, Swarm, SwarmConfig, SwarmError, SwarmEvent,
     SwarmHandle,
@@ -23,8 +24,8 @@ use openledger_wire::gossip::{
 };
 use openledger_wire::proof::Proof;
 use openledger_wire::{
-    BlobId, Envelope, EnvelopeError, EvmAddress, Height, List, NetworkId, NodeId, NodeKey, Text,
-    decode, encode, limits as wire,
+    BlobId, Envelope, EnvelopeError, EvmAddress, Height, List, LogHead, NetworkId, NodeId, NodeKey,
+    Text, decode, encode, limits as wire,
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -33,9 +34,15 @@ use tokio_util::sync::CancellationToken;
 use crate::bundles::Bundles;
 use crate::clock;
 use crate::core::Core;
+use crate::documents::Documents;
+use crate::inference::Prompts;
 use crate::limits;
 use crate::link;
 use crate::signer::Signer;
+
+/// A head that has not changed is said again after this time, for peers that joined since. Until
+/// peers have forgotten it they would take it for a repetition and drop it.
+const HEAD_REPEAT: Duration = Duration::from_millis(DUPLICATE_MS + 60_000);
 
 /// What is forwarded on this network.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +119,10 @@ pub struct GossipParts {
     pub blobs: Arc<dyn Blobs>,
     /// Finds bundles to announce.
     pub bundles: Bundles,
+    /// Knows which blobs are documents.
+    pub documents: Documents,
+    /// Knows which blobs are prompts.
+    pub prompts: Prompts,
     /// Signs heads.
     pub signer: Arc<Signer>,
     /// Signs announcements.
@@ -127,6 +138,8 @@ pub struct Gossip {
     core: Core,
     blobs: Arc<dyn Blobs>,
     bundles: Bundles,
+    documents: Documents,
+    prompts: Prompts,
     signer: Arc<Signer>,
     key: NodeKey,
     first: Arc<AtomicU64>,
@@ -141,10 +154,20 @@ impl Gossip {
     pub async fn start(
         parts: GossipParts,
     ) -> Result<(Arc<Self>, mpsc::Receiver<SwarmEvent>), SwarmError> {
-        let GossipParts { swarm, rules, core, blobs, bundles, signer, key, first } = parts;
-        let (handle, events) = Swarm::start(swarm, Arc::new(rules)).await?;
-        let fetches = Arc::new(Semaphore::new(limits::GOSSIP_FETCHES_MAX));
-        let gossip = Self { rules, handle, core, blobs, bundles, signer, key, first, fetches };
+        let (handle, events) = Swarm::start(parts.swarm, Arc::new(parts.rules)).await?;
+        let gossip = Self {
+            rules: parts.rules,
+            handle,
+            core: parts.core,
+            blobs: parts.blobs,
+            bundles: parts.bundles,
+            documents: parts.documents,
+            prompts: parts.prompts,
+            signer: parts.signer,
+            key: parts.key,
+            first: parts.first,
+            fetches: Arc::new(Semaphore::new(limits::GOSSIP_FETCHES_MAX)),
+        };
         Ok((Arc::new(gossip), events))
     }
 
@@ -162,11 +185,21 @@ impl Gossip {
     /// Takes in what is heard, until told to stop.
     pub async fn hear(
         self: Arc<Self>,
+        events: mpsc::Receiver<SwarmEvent>,
+        stop: CancellationToken,
+    ) {
+        let hearing = self.hear_all(events, stop.clone());
+        // Whether it ended by itself makes no difference.
+        let _ = stop.run_until_cancelled(hearing).await;
+    }
+
+    async fn hear_all(
+        self: Arc<Self>,
         mut events: mpsc::Receiver<SwarmEvent>,
         stop: CancellationToken,
     ) {
         let mut seen = Seen::default();
-        while let Some(Some(event)) = stop.run_until_cancelled(events.recv()).await {
+        while let Some(event) = events.recv().await {
             let SwarmEvent::Gossip { topic, bytes, .. } = event else { continue };
             if topic != TOPIC_PROOFS || !seen.insert(BlobId::of(&bytes)) {
                 continue;
@@ -216,10 +249,13 @@ impl Gossip {
         let at = opened.value;
         let bytes_max = wire::ENVELOPE_MAX + 512;
         let holder = Holder { node: opened.signer, addresses: at.blob_addresses };
+        // A stranger names this id: what is kept for another reason stays.
+        let was_here = self.blobs.has(at.envelope).await.map_err(|error| error.to_string())?;
         let fetched = self.blobs.fetch(at.envelope, bytes_max, &[holder]).await;
         let bytes = fetched.map_err(|error| error.to_string())?;
         // The ledger keeps what it takes; the blob store need not.
-        if let Err(error) = self.blobs.forget(at.envelope).await {
+        let is_kept = was_here || !self.documents.of_document(&at.envelope).is_empty();
+        if !is_kept && let Err(error) = self.prompts.forget_other(at.envelope).await {
             tracing::debug!("failed to forget a proof's blob: {error}");
         }
         let envelope = Envelope::from_bytes(&bytes).map_err(|error| error.to_string())?;
@@ -230,14 +266,21 @@ impl Gossip {
     }
 
     /// Says heads as the log grows, and now and then where bundles can be had, until told to stop.
+    /// A head is said once and, while the log rests, seldom again; a node that joins hears the next
+    /// one, and its link told it the present one.
     pub async fn say(self: Arc<Self>, stop: CancellationToken) {
+        // Nothing here outlasts a stop: neither a pause nor heads that are still to be said.
+        let _ = stop.run_until_cancelled(self.say_all()).await;
+    }
+
+    async fn say_all(&self) {
         let mut durable = self.core.listen();
         let mut announcing = interval(limits::ANNOUNCE_PAUSE);
         announcing.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last: Option<Instant> = None;
+        let mut said: Option<Said> = None;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
                 _ = announcing.tick() => self.announce().await,
                 batch = link::next(&mut durable) => {
                     if batch.is_err() {
@@ -245,21 +288,32 @@ impl Gossip {
                     }
                     if let Some(wait) = last.and_then(|at| limits::HEAD_PAUSE.checked_sub(at.elapsed())) {
                         sleep(wait).await;
+                        // One head says all that was logged meanwhile.
+                        durable = durable.resubscribe();
                     }
                     last = Some(Instant::now());
-                    self.say_head().await;
+                    self.say_head(&mut said).await;
                 }
             }
         }
     }
 
-    async fn say_head(&self) {
+    /// Says the head, unless it was `said` and nobody needs to hear it again.
+    async fn say_head(&self, said: &mut Option<Said>) {
         let look = self
             .core
             .look(|state, _| (Height(state.next_height().0.saturating_sub(1)), state.head()));
         let Ok((height, head)) = look.await else { return };
+        let now = Instant::now();
+        if said.as_ref().is_some_and(|said| said.covers(height, head, now)) {
+            return;
+        }
         match self.signer.head(height, head).map(|head| encode(&head)) {
-            Ok(Ok(bytes)) => self.publish(TOPIC_HEADS, bytes).await,
+            Ok(Ok(bytes)) => {
+                if self.publish(TOPIC_HEADS, bytes).await {
+                    *said = Some(Said { height, head, at: now });
+                }
+            }
             Ok(Err(error)) => tracing::error!("failed to say the head: {error}"),
             Err(error) => tracing::error!("failed to sign the head: {error}"),
         }
@@ -279,23 +333,48 @@ impl Gossip {
             blob_addresses: address_texts(&self.blobs.addresses()),
             kinds: List::default(),
             blobs: List::new(blobs).unwrap_or_default(),
+            offers: List::default(),
         };
         let sealed = Envelope::seal(&announcement, self.rules.network, &self.key);
         match sealed.and_then(|envelope| envelope.to_bytes()) {
-            Ok(bytes) => self.publish(TOPIC_NODES, bytes).await,
+            Ok(bytes) => {
+                self.publish(TOPIC_NODES, bytes).await;
+            }
             Err(error) => tracing::error!("failed to announce bundles: {error}"),
         }
     }
 
-    async fn publish(&self, topic: &str, bytes: Vec<u8>) {
+    /// False if nobody was there to hear it.
+    async fn publish(&self, topic: &str, bytes: Vec<u8>) -> bool {
         match self.handle.publish(topic, Bytes::from(bytes)).await {
-            Ok(()) | Err(PublishError::NoPeers) => {}
-            Err(error) => tracing::debug!("failed to {error}"),
+            Ok(()) => true,
+            Err(PublishError::NoPeers) => false,
+            Err(error) => {
+                tracing::debug!("failed to {error}");
+                true
+            }
         }
     }
 }
 
-fn address_texts(
+/// The head that was said last.
+#[derive(Debug)]
+struct Said {
+    height: Height,
+    head: LogHead,
+    at: Instant,
+}
+
+impl Said {
+    /// Whether saying this head at `now` would only repeat it.
+    fn covers(&self, height: Height, head: LogHead, now: Instant) -> bool {
+        let same = (self.height, self.head) == (height, head);
+        same && now.saturating_duration_since(self.at) < HEAD_REPEAT
+    }
+}
+
+/// Socket addresses as messages carry them.
+pub(crate) fn address_texts(
     addresses: &[SocketAddr],
 ) -> List<Text<{ wire::ADDRESS_MAX }>, { wire::ADDRESSES_MAX }> {
     let texts = addresses.iter().take(wire::ADDRESSES_MAX);
@@ -328,8 +407,8 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openledger_wire::SettlementKey;
     use openledger_wire::gossip::ProofHeader;
-    use openledger_wire::{LogHead, SettlementKey};
 
     fn rules(key: &SettlementKey) -> GossipRules {
         let domain = Domain { chain_id: 31_337, contract: EvmAddress([1; 20]) };
@@ -369,6 +448,16 @@ mod tests {
         assert_eq!(judged(key.public(), &message(NetworkId([5; 32]))), Acceptance::Reject);
         assert_eq!(judged(key.public(), &good[..good.len() - 1]), Acceptance::Reject);
         assert_eq!(rules.gossip(TOPIC_NODES, key.public(), &good), Acceptance::Reject);
+    }
+
+    #[test]
+    fn a_head_is_said_when_it_changes_and_seldom_again() {
+        let at = Instant::now();
+        let said = Said { height: Height(7), head: LogHead([3; 32]), at };
+        let covers = |height, head, now| said.covers(Height(height), LogHead([head; 32]), now);
+        assert!(covers(7, 3, at) && covers(7, 3, at + Duration::from_millis(DUPLICATE_MS)));
+        assert!(!covers(8, 3, at) && !covers(7, 4, at));
+        assert!(!covers(7, 3, at + HEAD_REPEAT));
     }
 
     #[test]

@@ -65,3 +65,60 @@ pub const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 pub const URLS_FILE_BYTES_MAX: u64 = CAMPAIGN_BYTES_MAX as u64;
 /// Time that parts may take to end at a stop.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Documents fetched at the same time: half of what the blob store fetches at once, so that
+/// gossiped proofs do not wait behind them.
+pub const DOCUMENT_FETCHES_MAX: usize = 8;
+/// Time for one holder to deliver a document: 3 MiB, the longest, at 1 Mbit/s.
+pub const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(30);
+/// Pause after the first failed attempt to collect a document; it doubles with each...
+pub const DOCUMENT_RETRY: Duration = Duration::from_secs(1);
+/// ...up to this: a node that was switched off over night is asked again when it is back.
+pub const DOCUMENT_RETRY_MAX: Duration = Duration::from_secs(600);
+/// Attempts, over about a minute, after which a document that nobody delivers is called failed.
+pub const DOCUMENT_TRIES_QUIET: u32 = 6;
+/// Documents that came out of order are compared anew at most this often: it costs some 10 us for
+/// each document of the campaign.
+pub const DOCUMENT_PLACE_PAUSE: Duration = Duration::from_secs(1);
+/// Similarity from which a document is a near-duplicate, in permille of shared shingles: what 14
+/// bands of 8 lanes are made for (Penedo et al. 2024, "FineWeb", aims at 75 % with the same).
+pub const DUPLICATE_PERMILLE_MIN: u32 = 750;
+/// Near-duplicates that are listed by name with their original; their number is always given.
+pub const DUPLICATES_SHOWN_MAX: usize = 64;
+/// Documents read from the store for the API at the same time: at 3 MiB each, and three times
+/// that while they are turned into JSON.
+pub const DOCUMENT_READS_MAX: usize = 16;
+/// Characters of the reason why a document was not collected.
+pub const REASON_CHARS_MAX: usize = 400;
+/// Rows of documents in one answer unless the caller says otherwise.
+pub const DOCUMENTS_PAGE: usize = 100;
+/// Documents that the export asks for at the same time.
+pub const EXPORT_READS_MAX: usize = 8;
+/// One answer of the API that a command takes, in bytes: the longest document with its text
+/// escaped as JSON, or a page of rows.
+pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Sections of inference work in one campaign request: each is one model with its adapters.
+pub const INFER_SECTIONS_MAX: u64 = 64;
+/// Prompts in one campaign request: each is a blob that is synced before its task is logged, which
+/// takes some ms, and a request is answered within half a minute.
+pub const INFER_PROMPTS_MAX: u64 = 1_000;
+/// Tasks of inference work that one request may make, with repetitions: as many as URLs.
+pub const INFER_TASKS_MAX: u64 = CAMPAIGN_URLS_MAX as u64;
+/// Tasks per prompt: more samples of one answer say nothing new.
+pub const REPEAT_MAX: u32 = 1_000;
+/// Sampling temperature in thousandths: above 2 models give noise.
+pub const TEMPERATURE_PERMILLE_MAX: u32 = 2_000;
+/// Weight of an adapter in thousandths: what the engine takes.
+pub const ADAPTER_WEIGHT_PERMILLE_MAX: u32 = 16_000;
+/// Value of a task in thousandths: ten times the base points, so that a slip does not spend a
+/// budget at once.
+pub const VALUE_PERMILLE_MAX: u32 = 10_000;
+/// Prompts put into the blob store at the same time: as many as it writes at once.
+pub const PROMPT_PUTS_MAX: usize = 16;
+/// The name of a model or adapter, in bytes: as long as those that nodes announce.
+pub const MODEL_NAME_MAX: usize = 64;
+/// Names of models and adapters that are remembered.
+pub const MODEL_NAMES_KEPT: usize = 4_096;
+/// The file of names: an id of 64 digits, a name with all of it escaped, and some signs for each.
+pub const MODEL_NAMES_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Models and adapters listed with a campaign; their number is always given.
+pub const MODELS_SHOWN_MAX: usize = 16;

@@ -12,6 +12,7 @@ use openledger_ledger::{Ledger, LedgerError};
 use openledger_rules::{Event, Logged, Refusal, State};
 use openledger_swarm::link::refused;
 use openledger_swarm::{LinkServer, LinkService, Peer};
+use openledger_wire::gossip::Holder;
 use openledger_wire::link::{
     AccountStatus, Batch, ClosedNotice, Declined, ItemResult, LINK_VERSION, LinkPush, LinkRequest,
     LinkResponse, NodeState, Receipt, SignedVerdict,
@@ -34,18 +35,21 @@ pub struct Link {
     ledger: Arc<dyn Ledger>,
     signer: Arc<Signer>,
     claimable: watch::Receiver<Option<Epoch>>,
+    holder: Option<Holder>,
 }
 
 impl Link {
-    /// A service over the core. `claimable` is the last epoch whose root is good on chain.
+    /// A service over the core. `claimable` is the last epoch whose root is good on chain, `holder`
+    /// this coordinator's blobs.
     #[must_use]
     pub fn new(
         core: Core,
         ledger: Arc<dyn Ledger>,
         signer: Arc<Signer>,
         claimable: watch::Receiver<Option<Epoch>>,
+        holder: Option<Holder>,
     ) -> Self {
-        Self { core, ledger, signer, claimable }
+        Self { core, ledger, signer, claimable, holder }
     }
 
     /// Pushes what becomes durable, until the core ends.
@@ -171,10 +175,12 @@ impl Link {
     }
 
     async fn sync(&self, peer: Peer, unsettled: &[ProofId]) -> Result<NodeState, SyncError> {
-        let node = peer.node;
+        let (node, own) = (peer.node, self.holder.clone());
         let (leases, closed) = self
             .core
-            .look(move |state, _| (open_leases(state, &node), closed_waiting(state, &node)))
+            .look(move |state, _| {
+                (open_leases(state, own.as_ref(), &node), closed_waiting(state, &node))
+            })
             .await?;
         let (mut receipts, mut verdicts, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for id in unsettled {
@@ -322,9 +328,14 @@ fn push_closed(server: &LinkServer, logged: &Logged) {
     }
 }
 
-fn open_leases(state: &State, node: &NodeId) -> List<openledger_wire::link::LeasedTask, 256> {
+fn open_leases(
+    state: &State,
+    own: Option<&Holder>,
+    node: &NodeId,
+) -> List<openledger_wire::link::LeasedTask, 256> {
     let leases = state.open_leases(node).into_iter().take(256);
-    let leases = leases.map(|(lease, round, task)| leased_task(state, lease, round, &task.spec));
+    let leases =
+        leases.map(|(lease, round, task)| leased_task(state, own, lease, round, &task.spec));
     List::new(leases.collect::<Vec<_>>()).unwrap_or_default()
 }
 

@@ -1,7 +1,8 @@
 //! The coordinator as a whole: starts its parts in the order in which they need each other, and
 //! stops them in reverse.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -13,24 +14,27 @@ use openledger_swarm::{
     SwarmConfig, SwarmError,
 };
 use openledger_web::{Live, WebConfig, WebServer};
+use openledger_wire::gossip::Holder;
 use openledger_wire::log::Line;
 use openledger_wire::profile::{BeaconSource, Profile};
 use openledger_wire::{Epoch, RuleSetId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::beacon::{BeaconClient, Blocks};
 use crate::bundles::Bundles;
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, CoreError};
-use crate::gossip::{Gossip, GossipParts, GossipRules};
+use crate::documents::{Collector, CollectorParts, Documents};
+use crate::gossip::{Gossip, GossipParts, GossipRules, address_texts};
 use crate::http::{self, Api};
+use crate::inference::{Names, Prompts};
 use crate::keys::Keys;
 use crate::limits;
 use crate::link::{self, Link};
 use crate::parts::{Parts, StartError};
+use crate::running::Running;
 use crate::settle::{ChainBlocks, RewardsChain, Settlement, Settler};
 use crate::signer::Signer;
 
@@ -43,7 +47,7 @@ pub struct Coordinator {
     blobs: Option<IrohBlobs>,
     gossip: Option<Arc<Gossip>>,
     claimable: watch::Receiver<Option<Epoch>>,
-    tasks: TaskTracker,
+    running: Running,
     stop: CancellationToken,
 }
 
@@ -69,26 +73,39 @@ impl Coordinator {
         let chain = chain_options(&profile, &keys);
         let signer = Arc::new(Signer::new(keys.settlement.clone(), setup.domain, setup.network));
         let beacons = beacon_client(&setup, &chain)?;
-        let (kept, stopping) = (Arc::clone(&ledger), stop.clone());
-        let core = CoreConfig { setup: setup.clone(), ledger: kept, beacons, stop: stopping };
-        let (core, core_task) = Core::start(core).await?;
-        let blobs = start_blobs(&config, &keys).await?;
+        let blobs = start_blobs(&config, &profile, &keys).await?;
         let shared = blobs.clone().map(|blobs| Arc::new(blobs) as Arc<dyn Blobs>);
+        let holder = shared.as_ref().map(|blobs| own_holder(blobs.as_ref(), &keys));
+        let core = CoreConfig {
+            setup: setup.clone(),
+            ledger: Arc::clone(&ledger),
+            beacons,
+            holder: holder.clone(),
+            stop: stop.clone(),
+        };
+        let (core, core_task) = Core::start(core).await?;
         let bundles = Bundles::new(Arc::clone(&ledger), shared.clone());
-        let base = Base { core, ledger, signer, bundles, setup, tasks: TaskTracker::new(), stop };
+        let (documents, running) = (Documents::new(shared.clone()), Running::default());
+        let prompts = Prompts::new(shared.clone());
+        let mut base =
+            Base { core, ledger, signer, bundles, documents, prompts, setup, running, stop };
 
         let first_by_gossip = Arc::new(AtomicU64::new(0));
         let swarm = swarm_config(&config, &profile, &keys);
         let first = Arc::clone(&first_by_gossip);
         let gossip = base.start_gossip(swarm, shared, &keys, first).await?;
         let (sender, claimable) = watch::channel(None);
-        let link = base.start_link(&config, &keys, claimable.clone()).await?;
+        let link = base.start_link(&config, &keys, claimable.clone(), holder).await?;
         let rewards = profile.chain.rewards;
         let settlement = config.settlement.enabled.then(|| RewardsChain::new(chain, rewards));
         base.start_settler(settlement, rule_set, sender);
+        base.start_collector(&link);
         let live = Live::default();
-        let Base { core, ledger, signer, bundles, setup, tasks, stop } = base;
-        tasks.spawn(until(stop.clone(), tell_pages(core.clone(), live.clone())));
+        let Base { core, ledger, signer, bundles, documents, prompts, setup, mut running, stop } =
+            base;
+        let checking = prompts.clone().check_open(core.clone());
+        running.spawn("prompts", until(stop.clone(), checking));
+        running.spawn("pages", until(stop.clone(), tell_pages(core.clone(), live.clone())));
         let api = Api {
             core: core.clone(),
             ledger,
@@ -97,14 +114,18 @@ impl Coordinator {
             signer,
             claimable: claimable.clone(),
             first_by_gossip,
+            documents,
+            prompts,
+            names: Names::open(&config.data_dir.join("names.json")),
             live,
             network: setup.network,
+            rules: setup.rules.into(),
             profile: profile_text.into(),
             name: profile.name.to_string().into(),
         };
         let routes = http::routes(api, operator, config.http.metrics);
         let web = WebServer::start(web_config(&config), routes).await?;
-        Ok(Self { core, core_task, link, web, blobs, gossip, claimable, tasks, stop })
+        Ok(Self { core, core_task, link, web, blobs, gossip, claimable, running, stop })
     }
 
     /// Asks the core.
@@ -142,20 +163,22 @@ impl Coordinator {
         self.stop.cancelled().await;
     }
 
-    /// Stops all parts: no new requests, then the core, which answers what it has taken.
+    /// Stops all parts: no new requests, then the core, which answers what it has taken, then the
+    /// rest. Gives the names of parts that did not end in time and were cut off: none, unless
+    /// something is wrong with them.
     ///
     /// # Errors
     /// What made the core end.
-    pub async fn shutdown(self) -> Result<(), CoreError> {
-        let Self { core, core_task, link, web, blobs, gossip, tasks, stop, .. } = self;
+    pub async fn shutdown(self) -> Result<Vec<&'static str>, CoreError> {
+        let Self { core, core_task, link, web, blobs, gossip, running, stop, .. } = self;
         web.shutdown().await;
         link.shutdown().await;
         stop.cancel();
         drop(core);
         let ended = core_task.await.unwrap_or(Err(CoreError::Ended));
-        tasks.close();
-        if tokio::time::timeout(limits::STOP_GRACE, tasks.wait()).await.is_err() {
-            tracing::warn!("some parts did not end in time");
+        let late = running.end().await;
+        for part in &late {
+            tracing::warn!(part, "a part did not end in time; it is cut off");
         }
         if let Some(gossip) = gossip {
             gossip.shutdown().await;
@@ -163,7 +186,7 @@ impl Coordinator {
         if let Some(blobs) = blobs {
             blobs.shutdown().await;
         }
-        ended
+        ended.map(|()| late)
     }
 }
 
@@ -173,14 +196,16 @@ struct Base {
     ledger: Arc<dyn Ledger>,
     signer: Arc<Signer>,
     bundles: Bundles,
+    documents: Documents,
+    prompts: Prompts,
     setup: Setup,
-    tasks: TaskTracker,
+    running: Running,
     stop: CancellationToken,
 }
 
 impl Base {
     async fn start_gossip(
-        &self,
+        &mut self,
         swarm: SwarmConfig,
         blobs: Option<Arc<dyn Blobs>>,
         keys: &Keys,
@@ -198,36 +223,39 @@ impl Base {
             core: self.core.clone(),
             blobs,
             bundles: self.bundles.clone(),
+            documents: self.documents.clone(),
+            prompts: self.prompts.clone(),
             signer: Arc::clone(&self.signer),
             key: keys.node.clone(),
             first,
         };
         let (gossip, events) = Gossip::start(parts).await?;
-        self.tasks.spawn(Arc::clone(&gossip).hear(events, self.stop.clone()));
-        self.tasks.spawn(Arc::clone(&gossip).say(self.stop.clone()));
+        self.running.spawn("hearing", Arc::clone(&gossip).hear(events, self.stop.clone()));
+        self.running.spawn("saying", Arc::clone(&gossip).say(self.stop.clone()));
         Ok(Some(gossip))
     }
 
     async fn start_link(
-        &self,
+        &mut self,
         config: &Config,
         keys: &Keys,
         claimable: watch::Receiver<Option<Epoch>>,
+        holder: Option<Holder>,
     ) -> Result<LinkServer, LinkError> {
         let (ledger, signer) = (Arc::clone(&self.ledger), Arc::clone(&self.signer));
-        let service = Arc::new(Link::new(self.core.clone(), ledger, signer, claimable));
+        let service = Arc::new(Link::new(self.core.clone(), ledger, signer, claimable, holder));
         let server = LinkServerConfig {
             key: keys.node.clone(),
             address: config.link.address,
             limits: LinkLimits::default(),
         };
         let link = LinkServer::bind(server, Arc::clone(&service) as _).await?;
-        self.tasks.spawn(until(self.stop.clone(), service.push_all(link.clone())));
+        self.running.spawn("pushes", until(self.stop.clone(), service.push_all(link.clone())));
         Ok(link)
     }
 
     fn start_settler(
-        &self,
+        &mut self,
         chain: Option<RewardsChain>,
         rule_set: RuleSetId,
         claimable: watch::Sender<Option<Epoch>>,
@@ -235,7 +263,18 @@ impl Base {
         let chain = chain.map(|chain| Arc::new(chain) as Arc<dyn Settlement>);
         let (core, bundles) = (self.core.clone(), self.bundles.clone());
         let settler = Settler::new(core, bundles, chain, rule_set, claimable);
-        self.tasks.spawn(settler.run(self.stop.clone()));
+        self.running.spawn("settlement", settler.run(self.stop.clone()));
+    }
+
+    fn start_collector(&mut self, link: &LinkServer) {
+        let parts = CollectorParts {
+            network: self.setup.network,
+            core: self.core.clone(),
+            ledger: Arc::clone(&self.ledger),
+            link: link.clone(),
+            documents: self.documents.clone(),
+        };
+        self.running.spawn("documents", Collector::new(parts).run(self.stop.clone()));
     }
 }
 
@@ -255,17 +294,39 @@ fn chain_options(profile: &Profile, keys: &Keys) -> ChainOptions {
     }
 }
 
-async fn start_blobs(config: &Config, keys: &Keys) -> Result<Option<IrohBlobs>, StoreError> {
+async fn start_blobs(
+    config: &Config,
+    profile: &Profile,
+    keys: &Keys,
+) -> Result<Option<IrohBlobs>, StoreError> {
     if !config.swarm.enabled {
         return Ok(None);
     }
     let blobs = BlobsConfig {
         key: keys.node.clone(),
         bind: config.swarm.blobs,
-        public: Vec::new(),
+        public: blobs_public(config, profile),
         dir: config.data_dir.join("blobs"),
     };
     IrohBlobs::start(blobs).await.map(Some)
+}
+
+/// Where nodes reach this coordinator's blobs; empty for where they are bound. Nobody can connect
+/// to "all interfaces", so the addresses under which nodes find the link stand in for them.
+fn blobs_public(config: &Config, profile: &Profile) -> Vec<SocketAddr> {
+    let section = &config.swarm;
+    let bind = section.blobs;
+    if !section.blobs_external.is_empty() || !bind.ip().is_unspecified() || bind.port() == 0 {
+        return section.blobs_external.clone();
+    }
+    let hosts: BTreeSet<IpAddr> = profile.coordinator.link.iter().map(SocketAddr::ip).collect();
+    let hosts = hosts.into_iter().filter(|ip| !ip.is_unspecified());
+    hosts.map(|ip| SocketAddr::new(ip, bind.port())).collect()
+}
+
+/// This coordinator as the holder of what is in its store.
+fn own_holder(blobs: &dyn Blobs, keys: &Keys) -> Holder {
+    Holder { node: keys.node.public(), addresses: address_texts(&blobs.addresses()) }
 }
 
 /// A peer that others start from, reach and are relayed by.

@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use openledger_refine::PROFILE_V1;
+use openledger_rules::RuleSet;
 use openledger_wire::profile::Profile;
 use serde_json::json;
 
@@ -20,17 +22,21 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     if !config.exists() {
         write_new(&config, Config::template())?;
     }
+    let rules = RuleSet::main_v2(PROFILE_V1.profile_id());
     let answer = json!({
         "node": keys.node.public(),
         "settlement": format!("0x{}", keys.settlement.address()),
         "config": config.display().to_string(),
         "vault": vault.display().to_string(),
+        "rule_set": rules.id()?,
+        "rule_set_name": &*rules.name,
         "new": is_new,
     });
     print(&answer, args.json)?;
     if !args.json {
-        let next = "next: put node and settlement into the profile's [coordinator], sign it with \
-                    openledger-coordinator profile sign, and start with run --config";
+        let next = "next: put node and settlement into the profile's [coordinator], rule_set and \
+                    rule_set_name into the profile, sign it with openledger-coordinator profile \
+                    sign, and start with run --config";
         writeln!(std::io::stdout().lock(), "{next}").context("print the answer")?;
     }
     Ok(())

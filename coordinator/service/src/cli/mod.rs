@@ -1,7 +1,9 @@
 //! The commands of `openledger-coordinator`.
 
+mod documents;
 mod init;
 mod operate;
+mod remote;
 mod rules;
 mod run;
 
@@ -32,6 +34,8 @@ enum Action {
     /// Fund campaigns.
     #[command(subcommand)]
     Campaign(CampaignAction),
+    /// Export the collected documents of a campaign as JSON lines.
+    Documents(DocumentsArgs),
     /// List the rule sets of this build, with the ids that profiles name.
     Rules {
         /// Print JSON.
@@ -107,7 +111,8 @@ struct Where {
 struct AddArgs {
     #[command(flatten)]
     at: Where,
-    /// The campaign: name, contact, terms, budget, replicas, urls.
+    /// The campaign: name, contact, terms, budget, replicas, urls, and [[infer]] sections with
+    /// model, adapters, prompts and tokens_max.
     #[arg(required_unless_present = "urls", conflicts_with = "urls")]
     file: Option<PathBuf>,
     /// A file with one URL per line; empty lines and lines with # are skipped.
@@ -128,6 +133,19 @@ struct AddArgs {
     /// Replicas that fetch each page.
     #[arg(long, default_value_t = 2)]
     replicas: u8,
+}
+
+#[derive(Debug, Args)]
+struct DocumentsArgs {
+    #[command(flatten)]
+    at: Where,
+    /// Its name, or its id.
+    #[arg(long)]
+    campaign: String,
+    /// Where to write the documents, one JSON object a line; standard output without it, with a
+    /// summary on standard error.
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +172,7 @@ pub fn main() -> anyhow::Result<()> {
                 init::sign_profile(&file, &vault, out.as_deref())
             }
             Action::Campaign(CampaignAction::Add(args)) => operate::add_campaign(*args).await,
+            Action::Documents(args) => Box::pin(documents::export(args)).await,
             Action::Rules { json } => rules::list(json),
             Action::Status(args) => operate::status(args.at).await,
         }

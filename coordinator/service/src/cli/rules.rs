@@ -9,7 +9,7 @@ use super::print;
 pub(super) fn list(as_json: bool) -> anyhow::Result<()> {
     let refine = PROFILE_V1.profile_id();
     let mut rows = Vec::new();
-    for rules in [RuleSet::main_v1(refine), RuleSet::devnet_v1(refine)] {
+    for rules in RuleSet::released(refine) {
         rows.push(json!({
             "name": &*rules.name,
             "id": rules.id()?,
@@ -18,6 +18,7 @@ pub(super) fn list(as_json: bool) -> anyhow::Result<()> {
             "epoch_budget": rules.epoch_budget,
             "vest_epochs": rules.vest_epochs,
             "vest_accepted": rules.vest_accepted,
+            "infer": rules.infer,
         }));
     }
     if as_json {

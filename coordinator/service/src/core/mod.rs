@@ -14,6 +14,7 @@ use std::sync::Arc;
 use openledger_ledger::{Ledger, LedgerError};
 use openledger_rules::{ApplyError, Event, Logged, Refusal, Setup, State};
 use openledger_wire::NodeId;
+use openledger_wire::gossip::Holder;
 use openledger_wire::link::LeasedTask;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -75,6 +76,8 @@ pub struct CoreConfig {
     pub ledger: Arc<dyn Ledger>,
     /// Where public randomness comes from.
     pub beacons: BeaconClient,
+    /// Where nodes fetch prompts: this coordinator's blobs, if it has any.
+    pub holder: Option<Holder>,
     /// Ends the core.
     pub stop: CancellationToken,
 }

@@ -11,7 +11,7 @@ use openledger_wire::{Envelope, Height, ProofId, UnixMs};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
-use super::task::Task;
+use super::task::{Task, TaskParts};
 use super::{CoreConfig, CoreError, Durable, store};
 use crate::clock;
 use crate::figures::Figures;
@@ -23,7 +23,7 @@ pub(super) async fn restore(
     config: CoreConfig,
     durable: broadcast::Sender<Arc<Durable>>,
 ) -> Result<Task, CoreError> {
-    let CoreConfig { setup, ledger, beacons, stop } = config;
+    let CoreConfig { setup, ledger, beacons, holder, stop } = config;
     let network = setup.network;
     let is_fresh = ledger.position().await?.next == Height(0);
     let (machine, figures) = if is_fresh {
@@ -42,7 +42,8 @@ pub(super) async fn restore(
         replaying.await.map_err(|_| CoreError::Ended)??
     };
     tracing::info!(height = %machine.state().next_height(), is_fresh, "the log is open");
-    let mut task = Task::new(machine, figures, ledger, durable, beacons, stop);
+    let parts = TaskParts { machine, figures, ledger, durable, beacons, holder, stop };
+    let mut task = Task::new(parts);
     task.feed_kept().await?;
     Ok(task)
 }

@@ -29,8 +29,20 @@ pub(super) struct Task {
     figures: Figures,
     durable: broadcast::Sender<Arc<Durable>>,
     beacons: BeaconClient,
+    holder: Option<Holder>,
     stop: CancellationToken,
     asked: Option<Round>,
+}
+
+/// What the task is made of.
+pub(super) struct TaskParts {
+    pub(super) machine: Machine,
+    pub(super) figures: Figures,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) durable: broadcast::Sender<Arc<Durable>>,
+    pub(super) beacons: BeaconClient,
+    pub(super) holder: Option<Holder>,
+    pub(super) stop: CancellationToken,
 }
 
 /// Whom to answer once a batch is durable.
@@ -42,16 +54,10 @@ struct Waiting {
 }
 
 impl Task {
-    pub(super) fn new(
-        machine: Machine,
-        figures: Figures,
-        ledger: Arc<dyn Ledger>,
-        durable: broadcast::Sender<Arc<Durable>>,
-        beacons: BeaconClient,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(parts: TaskParts) -> Self {
+        let TaskParts { machine, figures, ledger, durable, beacons, holder, stop } = parts;
         let pending = Vec::new();
-        Self { machine, ledger, pending, figures, durable, beacons, stop, asked: None }
+        Self { machine, ledger, pending, figures, durable, beacons, holder, stop, asked: None }
     }
 
     /// Runs until told to stop; ends with an error when the ledger fails.
@@ -135,7 +141,7 @@ impl Task {
         for entry in &logged {
             self.figures.note(&entry.entry, network);
         }
-        let leases = leases_by_node(self.machine.state(), &logged);
+        let leases = leases_by_node(self.machine.state(), self.holder.as_ref(), &logged);
         // Nobody may be listening.
         let _ = self.durable.send(Arc::new(Durable { logged, leases }));
         Ok(())
@@ -176,6 +182,7 @@ const fn tick_period(round_ms: u64) -> Duration {
 /// The new leases among these entries, each with what is needed to do it.
 fn leases_by_node(
     state: &State,
+    own: Option<&Holder>,
     logged: &[openledger_rules::Logged],
 ) -> BTreeMap<NodeId, Vec<LeasedTask>> {
     let mut by_node: BTreeMap<NodeId, Vec<LeasedTask>> = BTreeMap::new();
@@ -183,27 +190,37 @@ fn leases_by_node(
         let Line::Leases(leases) = &entry.entry.line else { continue };
         for lease in &leases.rows {
             let Some(task) = state.task(&lease.task) else { continue };
-            let leased = leased_task(state, *lease, leases.round, &task.spec);
+            let leased = leased_task(state, own, *lease, leases.round, &task.spec);
             by_node.entry(lease.node).or_default().push(leased);
         }
     }
     by_node
 }
 
-/// A lease with its task and who holds the task's input.
+/// A lease with its task and who holds the task's input: the page of a refine task is with those
+/// who fetched it, the prompt of an infer task with this coordinator, whose blobs are `own`.
 pub(crate) fn leased_task(
     state: &State,
+    own: Option<&Holder>,
     lease: Lease,
     round: Round,
     spec: &TaskSpec,
 ) -> LeasedTask {
-    LeasedTask { lease, round, spec: spec.clone(), holders: holders(state, spec) }
+    LeasedTask { lease, round, spec: spec.clone(), holders: holders(state, own, spec) }
 }
 
-fn holders(state: &State, spec: &TaskSpec) -> List<Holder, 8> {
-    if spec.kind != TaskKind::Refine {
-        return List::default();
+fn holders(state: &State, own: Option<&Holder>, spec: &TaskSpec) -> List<Holder, 8> {
+    match spec.kind {
+        TaskKind::Refine => page_holders(state, spec),
+        TaskKind::Infer => {
+            let own: Vec<Holder> = own.into_iter().cloned().collect();
+            List::new(own).unwrap_or_default()
+        }
+        _ => List::default(),
     }
+}
+
+fn page_holders(state: &State, spec: &TaskSpec) -> List<Holder, 8> {
     let Ok(body) = decode::<RefineTask>(&spec.body, openledger_wire::limits::TASK_BODY_MAX) else {
         return List::default();
     };

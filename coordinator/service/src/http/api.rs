@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{Api, Failed, id};
 use crate::bundles::BundleError;
 use crate::clock;
+use crate::documents::Counts;
 use crate::figures::Stats;
 use crate::limits;
 use crate::link::account_status;
@@ -317,16 +318,30 @@ pub(super) struct StatsView {
     pub(super) proofs_first_seen_by_gossip: u64,
     pub(super) connected: usize,
     pub(super) tasks_open: usize,
+    pub(super) documents: DocumentsView,
+}
+
+/// Counts of documents, and how far the log was looked at for them.
+#[derive(Debug, Serialize)]
+pub(super) struct DocumentsView {
+    #[serde(flatten)]
+    pub(super) counts: Counts,
+    /// The first height that was not looked at yet.
+    pub(super) next_height: Height,
 }
 
 pub(super) async fn stats_view(api: &Api) -> Result<StatsView, Failed> {
     let look = api.core.look(|state, figures| (figures.stats(state), state.tasks_open()));
     let (stats, tasks_open) = look.await?;
+    // The height first: what it covers is in the counts that are read after it.
+    let next_height = api.documents.next_height();
+    let documents = DocumentsView { counts: api.documents.counts(), next_height };
     Ok(StatsView {
         stats,
         proofs_first_seen_by_gossip: api.first_by_gossip.load(Ordering::Relaxed),
         connected: api.link.connected().len(),
         tasks_open,
+        documents,
     })
 }
 

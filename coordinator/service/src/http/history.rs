@@ -2,12 +2,14 @@
 
 use openledger_ledger::LedgerError;
 use openledger_web::ApiError;
-use openledger_wire::log::{Entry, Line, Role};
-use openledger_wire::task::{FetchTask, RefineTask, TaskKind, TaskSpec};
+use openledger_wire::log::{Entry, Line, ReasonCode, Role};
+use openledger_wire::task::{FetchTask, InferTask, RefineTask, TaskKind, TaskSpec};
 use openledger_wire::{Epoch, Height, NetworkId, NodeId, ProofId, TaskId, decode, limits as wire};
 use serde::Serialize;
 
-use super::{Api, Failed};
+use super::answers::{AnswerView, AskedView};
+use super::documents::DocumentRow;
+use super::{Api, Failed, answers, documents};
 use crate::figures::verdict_name;
 
 /// One step.
@@ -39,6 +41,8 @@ pub(super) struct Judged {
     pub(super) epoch: Epoch,
     /// Whether that epoch's root is on chain.
     pub(super) posted: bool,
+    /// The answer, if an infer task's was accepted.
+    pub(super) answer: Option<AnswerView>,
 }
 
 /// A task's history.
@@ -46,10 +50,16 @@ pub(super) struct Judged {
 pub(super) struct History {
     pub(super) task: TaskId,
     pub(super) kind: &'static str,
+    /// What an infer task asks for.
+    pub(super) infer: Option<AskedView>,
     pub(super) url: Option<String>,
     pub(super) campaign: Option<String>,
     pub(super) steps: Vec<Step>,
     pub(super) verdicts: Vec<Judged>,
+    /// What became of the document that it gave, if it gave one.
+    pub(super) document: Option<DocumentRow>,
+    #[serde(skip)]
+    spec: Option<TaskSpec>,
 }
 
 /// Reads a task's history.
@@ -57,10 +67,13 @@ pub(super) async fn of(api: &Api, task: TaskId) -> Result<History, Failed> {
     let mut history = History {
         task,
         kind: "unknown",
+        infer: None,
         url: None,
         campaign: None,
         steps: Vec::new(),
         verdicts: Vec::new(),
+        document: None,
+        spec: None,
     };
     for height in api.ledger.lines_of_task(task).await? {
         let Some(line) = api.ledger.page(height, 1).await?.pop() else { continue };
@@ -81,10 +94,26 @@ pub(super) async fn of(api: &Api, task: TaskId) -> Result<History, Failed> {
     for (verdict, posted) in history.verdicts.iter_mut().zip(posted) {
         verdict.posted = posted;
     }
+    history.add_answers(api).await?;
+    let row = api.documents.of_task(&task).into_iter().collect();
+    history.document = documents::rows(api, row).await?.pop();
     Ok(history)
 }
 
 impl History {
+    /// What an infer task asks for, and the answers to it that were accepted.
+    async fn add_answers(&mut self, api: &Api) -> Result<(), Failed> {
+        let Some(spec) = self.spec.take().filter(|spec| spec.kind == TaskKind::Infer) else {
+            return Ok(());
+        };
+        let task = decode::<InferTask>(&spec.body, wire::TASK_BODY_MAX).ok();
+        self.infer = task.map(|task| answers::asked(api, &task));
+        for judged in self.verdicts.iter_mut().filter(|judged| judged.verdict == "accepted") {
+            judged.answer = answers::answer(api, judged.proof).await?;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, entry: &Entry, network: NetworkId) {
         let task = self.task;
         match &entry.line {
@@ -141,18 +170,19 @@ impl History {
             Line::Verdicts(verdicts) => {
                 for row in verdicts.rows.iter().filter(|row| row.task == task) {
                     let verdict = verdict_name(row.verdict);
-                    let text =
-                        format!("{verdict}: {} ({} points)", row.reason.sentence(), row.points);
+                    let sentence = self.sentence(row.reason);
+                    let text = format!("{verdict}: {sentence} ({} points)", row.points);
                     self.step(entry, "judged", Some(row.node), Some(row.proof), text);
                     self.verdicts.push(Judged {
                         proof: row.proof,
                         node: row.node,
                         verdict,
                         reason: format!("{:?}", row.reason),
-                        sentence: row.reason.sentence(),
+                        sentence,
                         points: row.points.0,
                         epoch: verdicts.epoch,
                         posted: false,
+                        answer: None,
                     });
                 }
             }
@@ -160,7 +190,13 @@ impl History {
         }
     }
 
+    fn sentence(&self, reason: ReasonCode) -> &'static str {
+        let kind = self.spec.as_ref().map_or(TaskKind::Other(0), |spec| spec.kind);
+        answers::sentence(kind, reason)
+    }
+
     fn describe(&mut self, spec: &TaskSpec) {
+        self.spec = Some(spec.clone());
         self.kind = spec.kind.name();
         self.campaign = Some(spec.campaign.to_string());
         let (body, max) = (&spec.body, wire::TASK_BODY_MAX);

@@ -13,17 +13,22 @@
 //! | `GET /api/v1/accounts/{id}` | an account's points and OPEN |
 //! | `GET /api/v1/accounts/{id}/claim` | its leaf and path under the last good root |
 //! | `GET /api/v1/tasks/{id}` | a task's history as JSON |
-//! | `GET /api/v1/campaigns` | campaigns with budgets |
+//! | `GET /api/v1/campaigns` | campaigns with budgets, counts of their documents and of their answers |
+//! | `GET /api/v1/documents?campaign=&after=&limit=` | documents by number, from the log, with what became of each |
+//! | `GET /api/v1/documents/{id}` | a collected document with its text |
 //! | `GET /api/v1/stats` | figures |
 //! | `GET /api/v1/events` | server-sent events: `epoch`, `height` |
 //! | `POST /api/v1/campaigns` | fund a campaign: needs the operator token |
 //! | `GET /metrics` | figures as text for Prometheus, if configured |
 //!
 //! Errors are `{"error":{"code","message"}}`. Amounts of OPEN are decimal strings in units of
-//! OPEN; ids are lower-case hex; times are milliseconds since 1970.
+//! OPEN; ids are lower-case hex; times are milliseconds since 1970. Prompts are shown by id only, and
+//! answers by their length.
 
+mod answers;
 mod api;
 mod campaigns;
+mod documents;
 mod history;
 mod metrics;
 mod pages;
@@ -35,6 +40,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use openledger_ledger::Ledger;
+use openledger_rules::RuleSet;
 use openledger_swarm::LinkServer;
 use openledger_web::{ApiError, Live, Token, require_token};
 use openledger_wire::{Epoch, NetworkId};
@@ -44,6 +50,8 @@ pub use campaigns::CampaignRequest;
 
 use crate::bundles::Bundles;
 use crate::core::{Core, CoreError};
+use crate::documents::Documents;
+use crate::inference::{Names, Prompts};
 use crate::limits;
 use crate::signer::Signer;
 
@@ -64,10 +72,18 @@ pub struct Api {
     pub claimable: watch::Receiver<Option<Epoch>>,
     /// Proofs that gossip brought before the link did.
     pub first_by_gossip: Arc<AtomicU64>,
+    /// What was collected.
+    pub documents: Documents,
+    /// Where prompts are kept.
+    pub prompts: Prompts,
+    /// What models and adapters are called.
+    pub names: Names,
     /// Events for open pages.
     pub live: Live,
     /// The network.
     pub network: NetworkId,
+    /// The rules in force.
+    pub rules: Arc<RuleSet>,
     /// The signed profile.
     pub profile: Arc<str>,
     /// The network's name.
@@ -89,6 +105,8 @@ pub fn routes(api: Api, operator: Token, metrics: bool) -> Router {
         .route("/api/v1/accounts/{id}/claim", get(api::claim))
         .route("/api/v1/tasks/{id}", get(api::task))
         .route("/api/v1/campaigns", get(campaigns::list))
+        .route("/api/v1/documents", get(documents::list))
+        .route("/api/v1/documents/{id}", get(documents::one))
         .route("/api/v1/stats", get(api::stats))
         .route("/api/v1/events", get(api::events));
     let open = if metrics { open.route("/metrics", get(metrics::text)) } else { open };

@@ -6,9 +6,13 @@ use maud::{Markup, html};
 use openledger_web::Page;
 use openledger_wire::{AccountId, TaskId};
 
+use super::answers::AskedView;
 use super::api::{AccountView, EpochRow, NodeRow, StatsView};
+use super::campaigns::CampaignRow;
+use super::documents::DocumentRow;
 use super::history::History;
-use super::{Api, Failed, api, history, id};
+use super::{Api, Failed, api, campaigns, history, id};
+use crate::inference::Named;
 use crate::limits;
 
 fn page(api: &Api, title: impl Into<String>) -> Page {
@@ -16,6 +20,8 @@ fn page(api: &Api, title: impl Into<String>) -> Page {
         .link("/", "Overview")
         .link("/api/v1/status", "Status")
         .link("/api/v1/stats", "Figures")
+        .link("/api/v1/campaigns", "Campaigns")
+        .link("/api/v1/documents", "Documents")
         .link("/api/v1/profile", "Profile")
 }
 
@@ -32,10 +38,15 @@ pub(super) async fn start(State(state): State<Api>) -> Result<Response, Failed> 
     accounts.sort_by_key(|row| std::cmp::Reverse((row.vested, row.pending)));
     accounts.truncate(limits::ROWS_SHOWN_MAX);
     let tasks = recent_tasks(&state).await?;
+    let campaigns = campaigns::rows(&state).await?;
     let body = html! {
         (figures(&stats))
         h2 { "Epochs" }
         (epoch_table(&epochs))
+        @if !campaigns.is_empty() {
+            h2 { "Campaigns" }
+            (campaign_table(&campaigns))
+        }
         h2 { "Leaderboard" }
         (account_table(&accounts))
         h2 { "Nodes" }
@@ -68,9 +79,22 @@ fn figures(view: &StatsView) -> Markup {
             dt { "Nodes on the link" } dd { (view.connected) }
             dt { "Pages refined" } dd { (view.stats.urls_refined) }
             dt { "Pages fetched and agreed on" } dd { (view.stats.pages_accepted) }
+            dt { "Prompts answered" } dd { (view.stats.answers_accepted) }
             dt { "Receipts given" } dd { (view.stats.receipts) }
             dt { "Tasks open" } dd { (view.tasks_open) }
             dt { "Points awarded" } dd { (view.stats.points) }
+            dt { "Documents collected" }
+            dd {
+                (view.documents.counts.collected) " (" (view.documents.counts.bytes) " bytes), "
+                (view.documents.counts.duplicates) " of them near-duplicates"
+            }
+            dt { "Documents still to be fetched" } dd { (view.documents.counts.waiting) }
+            @if !view.documents.counts.reasons.is_empty() {
+                dt { "Documents not delivered or refused" }
+                dd {
+                    @for (reason, count) in &view.documents.counts.reasons { (count) " " (reason) " " }
+                }
+            }
             dt { "Receipt to verdict" } dd { (view.stats.verdict_ms_median) " ms (median)" }
         }
     }
@@ -103,6 +127,46 @@ fn epoch_table(epochs: &[EpochRow]) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+fn campaign_table(campaigns: &[CampaignRow]) -> Markup {
+    html! {
+        table {
+            tr {
+                th { "campaign" } th .number { "points spent" } th .number { "of" }
+                th .number { "tasks" } th .number { "documents" } th .number { "answers" }
+                th { "models" }
+            }
+            @for row in campaigns {
+                tr {
+                    td { (row.name) }
+                    td .number { (row.spent) }
+                    td .number { (row.budget) }
+                    td .number { (row.tasks) }
+                    td .number { (row.documents.collected) }
+                    @if let Some(inference) = &row.inference {
+                        td .number { (inference.answered) " of " (inference.tasks) }
+                        td {
+                            @for model in &inference.models_named { (named(model)) " " }
+                            @if inference.adapters > 0 {
+                                span .soft { "with " (inference.adapters) " adapters" }
+                            }
+                        }
+                    } @else { td {} td {} }
+                }
+            }
+        }
+    }
+}
+
+/// A model's or adapter's name, or the begin of its id.
+fn named(model: &Named) -> Markup {
+    html! {
+        @match &model.name {
+            Some(name) => span title=(model.id) { (name) },
+            None => code title=(model.id) { (model.id.short()) },
         }
     }
 }
@@ -180,6 +244,7 @@ fn history_body(history: &History) -> Markup {
         dl {
             dt { "Task" } dd { code { (history.task) } }
             @if let Some(url) = &history.url { dt { "Page" } dd { (url) } }
+            @if let Some(asked) = &history.infer { (asked_rows(asked)) }
             @if let Some(campaign) = &history.campaign { dt { "Campaign" } dd { code { (campaign) } } }
         }
         h2 { "What happened" }
@@ -194,6 +259,7 @@ fn history_body(history: &History) -> Markup {
                 }
             }
         }
+        @if let Some(row) = &history.document { (document(row)) }
         @if !history.verdicts.is_empty() {
             h2 { "Verdicts" }
             table {
@@ -202,12 +268,69 @@ fn history_body(history: &History) -> Markup {
                     tr {
                         td { code { (row.proof.short()) } }
                         td { code { (row.node.short()) } }
-                        td { (row.verdict) ": " (row.sentence) }
+                        td {
+                            (row.verdict) ": " (row.sentence)
+                            @if let Some(answer) = &row.answer {
+                                " " span .soft { (answer.tokens) " tokens by " (answer.backend) }
+                            }
+                        }
                         td .number { (row.points) }
                         td .number { (row.epoch) }
                         td { @if row.posted { "posted" } @else { "not yet" } }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What an infer task asks for; its words are in no page.
+fn asked_rows(asked: &AskedView) -> Markup {
+    html! {
+        dt { "Model" } dd { (named(&asked.model)) " " code { (asked.model.id) } }
+        @for row in &asked.adapters {
+            dt { "Adapter" }
+            dd {
+                (named(&row.adapter)) " at " (row.weight_permille) " \u{2030} "
+                code { (row.adapter.id) }
+            }
+        }
+        dt { "Prompt" } dd { code { (asked.prompt) } }
+        dt { "Answer" }
+        dd { "at most " (asked.tokens_max) " tokens, temperature " (asked.temperature_permille) " \u{2030}" }
+        @if let Some(tolerance) = asked.tolerance_micro {
+            dt { "Tolerance" }
+            dd { (tolerance) " millionths in the log-probability of each token" }
+        }
+    }
+}
+
+fn document(row: &DocumentRow) -> Markup {
+    html! {
+        h2 { "Document" }
+        dl {
+            dt { "Document" }
+            dd {
+                @if row.state == "collected" {
+                    a href=(format!("/api/v1/documents/{}", row.document)) { code { (row.document) } }
+                } @else { code { (row.document) } }
+            }
+            dt { "Length" } dd { (row.bytes) " bytes" }
+            dt { "Collection" }
+            dd {
+                @match row.state {
+                    "collected" => span .good { "collected and verified" },
+                    "waiting" => span .wait { "to be fetched from those who made it" },
+                    "failed" => span .bad { "not delivered so far; it is asked for again" },
+                    state => span .bad { (state) },
+                }
+                @if let Some(reason) = &row.reason { " failed to " (reason.text) }
+            }
+            @if let Some(title) = &row.title { dt { "Title" } dd { (title) } }
+            @if let Some(original) = &row.duplicate_of {
+                dt { "Near-duplicate of" } dd { code { (original) } " and left out of the export" }
+            } @else if row.duplicates > 0 {
+                dt { "Near-duplicates of it" } dd { (row.duplicates) }
             }
         }
     }

@@ -48,7 +48,7 @@ fn start(config: &Path) -> (Child, Value) {
 }
 
 fn profile_for(node: &str, settlement: &str) -> Profile {
-    let rules = RuleSet::devnet_v1(PROFILE_V1.profile_id());
+    let rules = RuleSet::devnet_v2(PROFILE_V1.profile_id());
     let mut profile = Network::new(&[]).profile;
     profile.rule_set = rules.id().unwrap();
     profile.rule_set_name = rules.name;
@@ -59,6 +59,18 @@ fn profile_for(node: &str, settlement: &str) -> Profile {
     profile.bootstrap = List::default();
     profile
 }
+
+/// Inference work, which a coordinator without blobs does not take.
+const ANSWERS: &str = r#"
+    name = "answers"
+    contact = "abuse@a.test"
+    terms = "CC0"
+    budget = 1000
+    [[infer]]
+    model = "00000000000000000000000000000000000000000000000000000000000000aa"
+    prompts = ["What is a harbour?", { messages = [{ role = "user", content = "Hi" }] }]
+    tokens_max = 8
+"#;
 
 fn add_campaign<'a>(api: &'a str, token: &'a str, urls: &'a str) -> Vec<&'a str> {
     let mut args = vec!["campaign", "add", "--json", "--api", api, "--token-file", token];
@@ -78,6 +90,7 @@ fn an_operator_gets_from_nothing_to_a_funded_campaign_and_through_a_kill() {
     let (ok, text) = run(&["run", "--config", config.to_str().unwrap()]);
     assert!(!ok && text.contains("network.toml"), "{text}");
 
+    assert_eq!(made["rule_set_name"], "main-2");
     let word = |name: &str| made[name].as_str().unwrap().to_owned();
     let profile = profile_for(&word("node"), &word("settlement"));
     std::fs::write(at("unsigned.toml"), toml::to_string(&profile).unwrap()).unwrap();
@@ -92,7 +105,19 @@ fn an_operator_gets_from_nothing_to_a_funded_campaign_and_through_a_kill() {
     let token = at("operator.token");
     let urls = at("urls.txt");
     assert_eq!(json(&add_campaign(&api, &token, &urls))["tasks"], 2);
+    let file = at("answers.toml");
+    std::fs::write(&file, ANSWERS).unwrap();
+    let (ok, text) =
+        run(&["campaign", "add", &file, "--json", "--api", &api, "--token-file", &token]);
+    assert!(!ok && text.contains("no-store") && text.contains("swarm.enabled"), "{text}");
     let before = json(&["status", "--json", "--api", &api]);
+    let out = at("documents.jsonl");
+    let export = ["documents", "--json", "--api", &api, "--out", &out, "--campaign"];
+    let exported = json(&[&export[..], &["docs"]].concat());
+    assert_eq!((&exported["documents"], exported["file"].as_str()), (&0.into(), Some(&*out)));
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "", "nothing was refined yet");
+    let (ok, text) = run(&[&export[..], &["manuals"]].concat());
+    assert!(!ok && text.contains("manuals") && text.contains("/api/v1/campaigns"), "{text}");
     let wrong = at("wrong.token");
     std::fs::write(&wrong, "a-token-of-somebody-else\n").unwrap();
     let (ok, text) = run(&add_campaign(&api, &wrong, &urls));

@@ -72,6 +72,10 @@ async fn pages_and_history(url: &str, nodes: &[Node]) {
     assert!(page.contains("accepted:") && page.contains("found the same"), "{page}");
     let start = reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap();
     assert!(start.contains("Leaderboard") && start.contains("download"), "{start}");
+    // There is no store here, so that documents are listed, and wait with a reason.
+    let documents = get(url, "/api/v1/documents").await;
+    assert_eq!(documents["counts"]["waiting"], PAGES, "{documents}");
+    assert_eq!(documents["documents"][0]["reason"]["code"], "no-store", "{documents}");
     let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("\nopenledger_urls_refined_total 5\n"), "{metrics}");
     assert_eq!(get(url, "/api/v1/nodes").await.as_array().unwrap().len(), nodes.len());
@@ -84,7 +88,8 @@ async fn pages_and_history(url: &str, nodes: &[Node]) {
     assert_eq!(unfunded.unwrap().status().as_u16(), 401);
 }
 
-async fn audit_bundles(network: &Network, url: &str) {
+/// Replays all closed epochs from their bundles, as a stranger would.
+pub(crate) async fn audit_bundles(network: &Network, url: &str) {
     let epochs = get(url, "/api/v1/epochs").await;
     let rows = epochs.as_array().unwrap();
     let mut bundles = Vec::new();

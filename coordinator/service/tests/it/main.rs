@@ -7,9 +7,13 @@ mod chain;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod flow;
 #[cfg(test)]
 mod gossip;
+#[cfg(test)]
+mod inference;
 #[cfg(test)]
 mod network;
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use openledger_refine::{Fingerprint, Page};
-use openledger_swarm::{LinkClient, LinkClientConfig, LinkEvent};
+use openledger_refine::{Fingerprint, Outcome, PROFILE_V1, Page, band_keys, process};
+use openledger_swarm::{Blobs, BlobsConfig, IrohBlobs, LinkClient, LinkClientConfig, LinkEvent};
 use openledger_wire::eip712::Typed;
 use openledger_wire::identity::{Delegation, Registration};
 use openledger_wire::link::{
@@ -16,8 +16,10 @@ use openledger_wire::link::{
 use openledger_wire::log::Verdict;
 use openledger_wire::merkle::{receipt_leaf, verdict_leaf};
 use openledger_wire::profile::Profile;
-use openledger_wire::proof::{Commit, FetchOutput, Proof, ProofBody, RefineOutput, proof_id};
-use openledger_wire::task::{FetchTask, RefineTask, TaskKind};
+use openledger_wire::proof::{
+    Commit, FetchOutput, InferFinish, InferOutput, Proof, ProofBody, RefineOutput, proof_id,
+};
+use openledger_wire::task::{FetchTask, InferTask, RefineTask, TaskKind};
 use openledger_wire::{
     Blob, BlobId, Commitment, Envelope, EvmAddress, List, NodeKey, OwnerKey, ProofId, SecretNonce,
     SettlementKey, TaskId, Text, UnixMs, decode, limits,
@@ -26,6 +28,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 const SILENCE_MAX: Duration = Duration::from_millis(1_500);
+
+/// Pages that hold documents, by address. Of one with `lie` in its address all nodes prove other
+/// near-duplicate keys than it has.
+pub(crate) type Library = BTreeMap<String, String>;
 
 /// What was done for a lease.
 #[derive(Clone)]
@@ -60,6 +66,12 @@ pub(crate) struct Node {
     pub(crate) memory: Arc<Mutex<Memory>>,
     /// Whether its link carries its proofs.
     pub(crate) proofs_by_link: bool,
+    /// Whether its answers to prompts are invented.
+    pub(crate) invents: bool,
+    /// Pages that hold documents; of all others a made-up one is proven.
+    library: Arc<Library>,
+    /// Its blobs, if it has any.
+    pub(crate) blobs: Option<IrohBlobs>,
     owner: OwnerKey,
     number: u8,
     profile: Arc<Profile>,
@@ -74,7 +86,27 @@ impl Node {
         let (key, owner) = Self::keys(number);
         let memory = Arc::default();
         let profile = Arc::new(profile.clone());
-        Self { key, memory, proofs_by_link: true, owner, number, profile }
+        let (library, blobs) = (Arc::default(), None);
+        let (proofs_by_link, invents) = (true, false);
+        Self { key, memory, proofs_by_link, invents, library, blobs, owner, number, profile }
+    }
+
+    /// The same with a store of blobs in a folder; `holds` tells of which addresses it holds the
+    /// document.
+    pub(crate) async fn with_blobs(
+        mut self,
+        library: &Arc<Library>,
+        dir: &std::path::Path,
+        holds: impl Fn(&str) -> bool,
+    ) -> Self {
+        let ip = IpAddr::V4(Ipv4Addr::new(127, self.number, 0, 1));
+        let dir = dir.join(format!("node{}", self.number));
+        let blobs = IrohBlobs::start(BlobsConfig::new(self.key.clone(), ip, dir)).await.unwrap();
+        for (url, text) in library.iter().filter(|(url, _)| holds(url)) {
+            blobs.put(document_of(url, text).1.into()).await.unwrap();
+        }
+        (self.library, self.blobs) = (Arc::clone(library), Some(blobs));
+        self
     }
 
     /// Proofs in the order in which they were made, from the given one on.
@@ -93,12 +125,17 @@ impl Node {
         let registration = Registration {
             delegation: Envelope::seal_as_owner(&delegation, network, &self.owner).unwrap(),
             settlement: SettlementKey::from_secret(&[self.number; 32]).unwrap().address(),
-            blob_addresses: List::default(),
+            blob_addresses: List::new(self.blob_addresses()).unwrap(),
             peer_addresses: List::default(),
-            kinds: List::new(vec![1, 2]).unwrap(),
+            kinds: List::new(vec![1, 2, 3]).unwrap(),
             agent: Text::clipped("test node"),
         };
         Envelope::seal(&registration, network, &self.key).unwrap()
+    }
+
+    fn blob_addresses(&self) -> Vec<Text<{ limits::ADDRESS_MAX }>> {
+        let addresses = self.blobs.iter().flat_map(|blobs| blobs.addresses());
+        addresses.map(|address| Text::clipped(&address.to_string())).collect()
     }
 
     /// Opens a link.
@@ -187,7 +224,10 @@ impl Node {
         if self.memory.lock().unwrap().work.contains_key(&slot) {
             return;
         }
-        let (input, body) = output_of(leased);
+        let (input, body) = match leased.spec.kind {
+            TaskKind::Infer => answer_to(leased, self.number, self.invents),
+            _ => output_of(leased, &self.library),
+        };
         let nonce = SecretNonce([self.number ^ slot.1 ^ slot.0.0[0]; 32]);
         let node = self.key.public();
         let commitment = Commitment::new(&slot.0, &node, &nonce, &body.output_root());
@@ -304,6 +344,13 @@ impl Node {
         }
     }
 
+    /// What it was asked of models, with what it found.
+    pub(crate) fn answers(&self) -> Vec<(LeasedTask, ProofBody)> {
+        let memory = self.memory.lock().unwrap();
+        let work = memory.work.values().filter(|work| work.body.kind == TaskKind::Infer);
+        work.map(|work| (work.leased.clone(), work.body.clone())).collect()
+    }
+
     /// How many proofs were accepted.
     pub(crate) fn accepted(&self) -> usize {
         let memory = self.memory.lock().unwrap();
@@ -311,28 +358,48 @@ impl Node {
     }
 }
 
-/// What every honest node finds for a task.
-fn output_of(leased: &LeasedTask) -> (BlobId, ProofBody) {
+/// What a node answers to a prompt: the same tokens as all others, a little more or less likely, as
+/// other machines round. An invented answer is far less likely.
+fn answer_to(leased: &LeasedTask, number: u8, invents: bool) -> (BlobId, ProofBody) {
+    let task: InferTask = decode(&leased.spec.body, limits::TASK_BODY_MAX).unwrap();
+    let tokens: Vec<u32> = task.seed.iter().take(6).map(|byte| u32::from(*byte)).collect();
+    let lies = if invents { 2_000_000 } else { 0 };
+    let logprob = |token: &u32| -50_000 - i32::try_from(*token).unwrap() * 100 - lies;
+    let rounded = |token: &u32| logprob(token) - i32::from(number) * 1_500;
+    let output = InferOutput {
+        logprobs_micro: List::new(tokens.iter().map(rounded).collect::<Vec<_>>()).unwrap(),
+        tokens: List::new(tokens).unwrap(),
+        finish: InferFinish::End,
+        fingerprint: BlobId::ZERO,
+        backend: Text::clipped("cpu-reference-1"),
+    };
+    let body = ProofBody::of_version(TaskKind::Infer, InferOutput::VERSION, &output).unwrap();
+    (task.prompt, body)
+}
+
+/// What every honest node finds for a page.
+fn output_of(leased: &LeasedTask, library: &Library) -> (BlobId, ProofBody) {
     let max = limits::TASK_BODY_MAX;
     if leased.spec.kind == TaskKind::Refine {
         let task: RefineTask = decode(&leased.spec.body, max).unwrap();
-        let document = BlobId::of(&task.page.0);
-        let bands = List::default();
-        let output = RefineOutput::Document { document, document_bytes: 32, bands };
+        let output = match library.get(&*task.url) {
+            Some(text) => document_of(&task.url, text).0,
+            None => RefineOutput::Document {
+                document: BlobId::of(&task.page.0),
+                document_bytes: 32,
+                bands: List::default(),
+            },
+        };
         return (task.page, ProofBody::of(TaskKind::Refine, &output).unwrap());
     }
     let task: FetchTask = decode(&leased.spec.body, max).unwrap();
-    let page = Page {
-        url: task.url.to_string(),
-        status: 200,
-        content_type: Some("text/html".to_owned()),
-        body: format!("<p>the page {}</p>", &*task.url).into_bytes(),
-    };
+    let unknown = || format!("<p>the page {}</p>", &*task.url);
+    let page = page_of(&task.url, &library.get(&*task.url).cloned().unwrap_or_else(unknown));
     let fingerprint = Fingerprint::new(&page, None, 1 << 20).to_bytes().unwrap();
     let output = FetchOutput {
         final_url: task.url,
         status: 200,
-        content_type: Text::clipped("text/html"),
+        content_type: Text::clipped("text/plain"),
         page: BlobId::of(&page.body),
         page_bytes: page.body.len() as u64,
         fetched_at: UnixMs(0),
@@ -341,4 +408,30 @@ fn output_of(leased: &LeasedTask) -> (BlobId, ProofBody) {
         fingerprint: Blob::new(fingerprint).unwrap(),
     };
     (BlobId::ZERO, ProofBody::of(TaskKind::Fetch, &output).unwrap())
+}
+
+fn page_of(url: &str, text: &str) -> Page {
+    Page {
+        url: url.to_owned(),
+        status: 200,
+        content_type: Some("text/plain".to_owned()),
+        body: text.as_bytes().to_vec(),
+    }
+}
+
+/// What is proven of a page, and the document itself.
+fn document_of(url: &str, text: &str) -> (RefineOutput, Vec<u8>) {
+    let refined = process(&page_of(url, text), &PROFILE_V1).unwrap();
+    let document = match refined.outcome {
+        Outcome::Document(document) => document,
+        Outcome::Rejected(reason) => panic!("{url}: no document: {reason:?}"),
+    };
+    let bytes = document.to_bytes().unwrap();
+    let mut bands = band_keys(&refined.fingerprint.signature);
+    if url.contains("lie") {
+        bands[5] ^= 1;
+    }
+    let (document, document_bytes) = (BlobId::of(&bytes), bytes.len() as u64);
+    let bands = List::new(bands).unwrap();
+    (RefineOutput::Document { document, document_bytes, bands }, bytes)
 }

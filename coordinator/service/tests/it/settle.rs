@@ -71,7 +71,8 @@ async fn each_epoch_is_posted_once_and_in_order_whatever_the_chain_answers() {
     let ledger: Arc<dyn Ledger> = Arc::new(EmbeddedLedger::in_memory().unwrap());
     let stop = CancellationToken::new();
     let beacons = BeaconClient::new(Arc::new(setup.clone()), None).unwrap();
-    let config = CoreConfig { setup, ledger: Arc::clone(&ledger), beacons, stop: stop.clone() };
+    let (kept, stopping) = (Arc::clone(&ledger), stop.clone());
+    let config = CoreConfig { setup, ledger: kept, beacons, holder: None, stop: stopping };
     let (core, running) = Core::start(config).await.unwrap();
     let chain = Arc::new(MoodyChain::default());
     let (sender, mut claimable) = watch::channel(None);
