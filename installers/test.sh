@@ -33,7 +33,10 @@ stage() {
 }
 
 setup_stage() {
+    # Tests know this model's answers.
+    unset OPENLEDGER_MODEL
     setup_all
+    setup_python
     if [ ! -x "$tools/bin/cargo-deny" ] ||
         ! "$tools/bin/cargo-deny" --version | grep -q "$deny_version"; then
         say "openledger: installing cargo-deny $deny_version"
@@ -47,6 +50,7 @@ build_stage() {
         cargo fmt --all --check &&
         cargo build --workspace --bins --locked --quiet &&
         cargo test --workspace --no-run --locked --quiet &&
+        "$CARGO_TARGET_DIR/debug/openledger-release" rebuilds &&
         cargo clippy --workspace --all-targets --locked --quiet -- -D warnings &&
         "$tools/bin/cargo-deny" --log-level error --config .deny.toml check bans licenses sources
 }

@@ -9,6 +9,7 @@
 
 pub mod bench;
 pub mod figures;
+pub mod peers;
 pub mod random;
 pub mod scenario;
 pub mod world;

@@ -1,11 +1,14 @@
 //! `openledger-sim`: runs scenarios by seed and benchmarks by name.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use openledger_sim::bench;
 use openledger_sim::figures::{Figures, Kind};
 use openledger_sim::scenario::{SCENARIOS, Scenario};
+use openledger_sim::{bench, peers};
 
 /// Replays the swarm's rules in simulated worlds, and runs benchmarks.
 #[derive(Parser)]
@@ -53,12 +56,40 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Set up what benchmarks need.
+    Setup {
+        #[command(subcommand)]
+        what: Setup,
+    },
     /// List scenarios and benchmarks.
     List,
 }
 
-fn main() -> Result<std::process::ExitCode> {
-    let figures = match Arguments::parse().command {
+#[derive(Subcommand)]
+enum Setup {
+    /// The programs that ours are measured against, in ~/.cache/openledger/peers
+    Peers {
+        /// Some of them; all if none is named.
+        names: Vec<String>,
+        /// One JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match command(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nowhere else to say it if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "openledger-sim: failed to {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(command: Command) -> Result<ExitCode> {
+    let figures = match command {
         Command::Run { scenario, all, seeds, json } => {
             let chosen: Vec<&Scenario> = match (&scenario, all) {
                 (Some(name), _) => vec![find(name)?],
@@ -72,9 +103,10 @@ fn main() -> Result<std::process::ExitCode> {
         Command::Replay { scenario, seed } => {
             let report = find(&scenario)?.run(seed)?;
             println!("{report:#?}");
-            return Ok(std::process::ExitCode::SUCCESS);
+            return Ok(ExitCode::SUCCESS);
         }
         Command::Bench { name, quick: _, full, json } => (bench::run(&name, full)?, json),
+        Command::Setup { what: Setup::Peers { names, json } } => (peers::setup(&names)?, json),
         Command::List => {
             for scenario in SCENARIOS {
                 println!("run {:<16} {}", scenario.name, scenario.about);
@@ -82,7 +114,7 @@ fn main() -> Result<std::process::ExitCode> {
             for name in bench::NAMES {
                 println!("bench {name}");
             }
-            return Ok(std::process::ExitCode::SUCCESS);
+            return Ok(ExitCode::SUCCESS);
         }
     };
     let (figures, json) = figures;
@@ -91,7 +123,7 @@ fn main() -> Result<std::process::ExitCode> {
     } else {
         print!("{}", figures.lines());
     }
-    Ok(if figures.ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE })
+    Ok(if figures.ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn find(name: &str) -> Result<&'static Scenario> {
@@ -105,6 +137,7 @@ fn run(scenarios: &[&Scenario], seeds: u64) -> Figures {
     for scenario in scenarios {
         let mut failed: Vec<String> = Vec::new();
         let (mut accepted, mut dishonest, mut unchecked, mut crashes) = (0, 0, 0, 0);
+        let (mut answered, mut ties) = (0, 0);
         for seed in 1..=seeds {
             match (scenario.run(seed), scenario.run(seed)) {
                 (Ok(report), Ok(again)) if report.history == again.history => {
@@ -112,6 +145,8 @@ fn run(scenarios: &[&Scenario], seeds: u64) -> Figures {
                     dishonest += report.dishonest;
                     unchecked += report.dishonest_unchecked;
                     crashes += report.crashes;
+                    answered += report.answered;
+                    ties += report.ties;
                 }
                 (Ok(_), Ok(_)) => failed.push(format!("seed {seed}: two runs differ")),
                 (Err(error), _) | (_, Err(error)) => failed.push(format!("seed {seed}: {error:#}")),
@@ -124,6 +159,11 @@ fn run(scenarios: &[&Scenario], seeds: u64) -> Figures {
         let drawn = format!("{name}: of them accepted, no check being drawn");
         figures.show(&drawn, unchecked, "", Kind::Exact);
         figures.show(&format!("{name}: coordinator crashes"), crashes, "", Kind::Exact);
+        if answered > 0 {
+            figures.show(&format!("{name}: prompts answered"), answered, "", Kind::Exact);
+            let open = format!("{name}: honest answers left open at near ties");
+            figures.show(&open, ties, "", Kind::Exact);
+        }
         for failure in failed.iter().take(3) {
             figures.show(&format!("{name}: {failure}; replay with that seed"), 1, "", Kind::Exact);
         }
