@@ -51,7 +51,7 @@ enum Command {
     },
     /// List the targets with the size of their corpus.
     List,
-    /// Write the corpus of the golden vectors and web samples anew.
+    /// Write the corpus of the golden vectors, web samples and model files anew.
     SeedCorpus {
         /// The source tree that holds them.
         #[arg(long, default_value = ".")]

@@ -1,4 +1,5 @@
-//! The first corpus: the golden vectors of the wire, and small samples of what the web sends.
+//! The first corpus: the golden vectors of the wire, small samples of what the web sends, and the
+//! smallest model files.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -15,6 +16,8 @@ use openledger_wire::{Blob, Epoch, encode};
 use crate::corpus;
 use crate::limits::SEED_BYTES_MAX;
 
+pub mod models;
+
 /// Seeds with the names of their targets.
 pub type Seeds = Vec<(&'static str, Vec<u8>)>;
 
@@ -22,6 +25,7 @@ pub type Seeds = Vec<(&'static str, Vec<u8>)>;
 pub fn write(tree: &Path, folder: &Path) -> Result<usize> {
     let mut seeds = golden(tree)?;
     seeds.extend(web(tree)?);
+    seeds.extend(models::all()?);
     seeds.retain(|(_, bytes)| bytes.len() <= SEED_BYTES_MAX);
     for (target, bytes) in &seeds {
         corpus::store(folder, target, bytes)?;
@@ -49,6 +53,8 @@ fn targets_of(kind: &str) -> &'static [&'static str] {
         "LinkResponse" => &["link-response"],
         "LinkPush" => &["link-push"],
         "Path" => &["merkle-path"],
+        "Prompt" | "CallRequest" | "CallResponse" => &["call"],
+        "InferRequest" | "InferResponse" => &["infer-worker"],
         "WorkerRequest" => &["worker-request"],
         "WorkerResponse" => &["worker-response"],
         _ => &[],

@@ -1,5 +1,6 @@
 //! Messages of the wire: envelopes, identity, proofs, link, gossip, workers, texts.
 
+use openledger_wire::call::{CallRequest, CallResponse, Prompt};
 use openledger_wire::eip712::Domain;
 use openledger_wire::gossip::{Announcement, GossipedHead, GossipedProof, ProofAt};
 use openledger_wire::identity::{
@@ -16,7 +17,7 @@ use openledger_wire::task::{
     Campaign, FetchTask, InferTask, RefineTask, ServeTask, TaskKind, TaskSpec, TrainTask,
     ValidateTask,
 };
-use openledger_wire::worker::{WorkerRequest, WorkerResponse};
+use openledger_wire::worker::{InferRequest, InferResponse, WorkerRequest, WorkerResponse};
 use openledger_wire::{
     Envelope, EvmAddress, Keccak, NetworkId, NodeKey, Open, Signable, UnixMs, decode, encode,
     limits, merkle,
@@ -185,6 +186,17 @@ pub(super) fn merkle_path(bytes: &[u8]) {
 
 pub(super) fn worker_request(bytes: &[u8]) {
     let _ = canonical::<WorkerRequest>(bytes, limits::WORKER_MAX);
+}
+
+pub(super) fn call(bytes: &[u8]) {
+    let _ = canonical::<Prompt>(bytes, limits::PROMPT_MAX);
+    let _ = canonical::<CallRequest>(bytes, limits::CALL_MAX);
+    let _ = canonical::<CallResponse>(bytes, limits::CALL_ANSWER_MAX);
+}
+
+pub(super) fn infer_worker(bytes: &[u8]) {
+    let _ = canonical::<InferRequest>(bytes, limits::WORKER_MAX);
+    let _ = canonical::<InferResponse>(bytes, limits::WORKER_MAX);
 }
 
 pub(super) fn worker_response(bytes: &[u8]) {

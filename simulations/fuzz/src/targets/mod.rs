@@ -6,16 +6,21 @@
 mod content;
 mod log;
 mod messages;
+mod models;
 
 /// A target: any bytes in, no panic.
 pub type Target = fn(&[u8]);
 
 /// Every target with its name.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("adapter", models::adapter),
+    ("adapter-bundle", models::adapter_bundle),
     ("amount", messages::amount),
     ("announcement", messages::announcement),
     ("binding", messages::binding),
     ("bundle", log::bundle),
+    ("call", messages::call),
+    ("chat-template", models::chat_template),
     ("commit", messages::commit),
     ("content-coding", content::content_coding),
     ("document", content::document),
@@ -23,12 +28,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("fingerprint", content::fingerprint),
     ("gossiped-head", messages::gossiped_head),
     ("gossiped-proof", messages::gossiped_proof),
+    ("infer-worker", messages::infer_worker),
     ("link-push", messages::link_push),
     ("link-request", messages::link_request),
     ("link-response", messages::link_response),
     ("log-entry", log::entry),
     ("log-lines", log::lines),
     ("merkle-path", messages::merkle_path),
+    ("model", models::model),
     ("page", content::page),
     ("page-url", content::page_url),
     ("phrase", messages::phrase),
@@ -39,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("robots", content::robots),
     ("signals", content::signals),
     ("task", messages::task),
+    ("tokenizer", models::tokenizer),
     ("warc", content::warc),
     ("worker-request", messages::worker_request),
     ("worker-response", messages::worker_response),
