@@ -4,7 +4,7 @@
 //! rest of the node neither knows nor helps.
 
 use openledger_wire::link::LeasedTask;
-use openledger_wire::proof::{FetchOutput, RefineOutput};
+use openledger_wire::proof::{FetchOutput, InferOutput, RefineOutput};
 use openledger_wire::worker::FetchedPage;
 use openledger_wire::{BlobId, Commitment, Envelope, NetworkId, NodeKey};
 
@@ -13,7 +13,7 @@ use openledger_wire::{BlobId, Commitment, Envelope, NetworkId, NodeKey};
 pub struct Occasion<'a> {
     /// The lease with its task.
     pub leased: &'a LeasedTask,
-    /// The page at hand: as fetched, or as refined.
+    /// The page at hand, as fetched or as refined; the bytes of a prompt.
     pub page: &'a [u8],
 }
 
@@ -24,6 +24,8 @@ pub enum Shortcut {
     Fetched(Box<FetchedPage>),
     /// Pretend that refining gave this output and document.
     Refined(RefineOutput, Vec<u8>),
+    /// Pretend that a model answered this.
+    Inferred(InferOutput),
     /// Give the lease back.
     Decline(String),
 }
@@ -57,6 +59,12 @@ pub trait Conduct: Send + Sync {
     ) -> (RefineOutput, Vec<u8>) {
         let _ = occasion;
         (honest, document)
+    }
+
+    /// What is promised of an inference.
+    fn infer_output(&self, honest: InferOutput, occasion: Occasion<'_>) -> InferOutput {
+        let _ = occasion;
+        honest
     }
 
     /// The commitment that is sent.

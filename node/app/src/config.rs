@@ -10,9 +10,12 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use openledger_wire::task::TaskKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use toml_edit::{DocumentMut, Item};
 
+use crate::api::ApiConfig;
 use crate::data_dir::{self, DataDirError};
 use crate::limits;
+use crate::serving::ModelsConfig;
 
 /// Prefix of variables that set a value: `OPENLEDGER_NODE_WORK__PARALLEL=2`.
 pub const ENV_PREFIX: &str = "OPENLEDGER_NODE_";
@@ -27,6 +30,10 @@ pub struct Config {
     pub hosts: HostsConfig,
     /// Where the node listens and whom it knows.
     pub network: NetworkConfig,
+    /// Which models are served, and what that may take.
+    pub models: ModelsConfig,
+    /// How applications and peers may use them.
+    pub api: ApiConfig,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -37,7 +44,7 @@ pub struct Config {
 pub struct WorkConfig {
     /// Refine workers at the same time; 0 for as many as there are cores, at most four.
     pub parallel: usize,
-    /// Kinds of work: "fetch", "refine".
+    /// Kinds of work: "fetch", "refine", "infer".
     pub kinds: Vec<String>,
     /// Blobs take at most this much disk, in MiB; then fetch tasks are given back.
     pub disk_mib_max: u64,
@@ -59,17 +66,21 @@ pub struct HostsConfig {
 pub struct NetworkConfig {
     /// The network to join when `up` names none; empty for the only one known.
     pub name: String,
+    /// More networks to be in at the same time, by name.
+    pub also: Vec<String>,
     /// Address to listen on and to connect from.
     pub bind: IpAddr,
-    /// Port for peers (UDP and TCP); 0 takes a free one.
+    /// Port for peers (UDP and TCP); 0 takes a free one. The second network takes the next one,
+    /// and so on.
     pub peer_port: u16,
     /// Port for blobs (UDP); 0 takes a free one.
     pub blob_port: u16,
     /// Port of the control API on 127.0.0.1; 0 takes a free one.
     pub control_port: u16,
-    /// Whether peers in the same local network are looked for.
+    /// Whether peers in the same local network are looked for, by a node in one network; what is
+    /// announced there does not tell networks apart.
     pub mdns: bool,
-    /// More peers to start from, as multiaddrs with `/p2p/`.
+    /// More peers of the first network to start from, as multiaddrs with `/p2p/`.
     pub peers: Vec<String>,
 }
 
@@ -92,6 +103,7 @@ impl Default for NetworkConfig {
     fn default() -> Self {
         Self {
             name: String::new(),
+            also: Vec::new(),
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             peer_port: 0,
             blob_port: 0,
@@ -99,6 +111,15 @@ impl Default for NetworkConfig {
             mdns: true,
             peers: Vec::new(),
         }
+    }
+}
+
+impl NetworkConfig {
+    /// The networks to be in, by name; none where the owner leaves it to what is known.
+    #[must_use]
+    pub fn joined(&self) -> Vec<String> {
+        let named = std::iter::once(&self.name).chain(&self.also);
+        named.filter(|name| !name.is_empty()).cloned().collect()
     }
 }
 
@@ -185,16 +206,23 @@ impl Config {
             return Err(unfit("work.parallel", self.work.parallel.to_string(), remedy));
         }
         for kind in &self.work.kinds {
-            if !matches!(kind.as_str(), "fetch" | "refine") {
-                let remedy = "this version knows \"fetch\" and \"refine\"".to_owned();
+            if !matches!(kind.as_str(), "fetch" | "refine" | "infer") {
+                let remedy = "this version knows \"fetch\", \"refine\" and \"infer\"".to_owned();
                 return Err(unfit("work.kinds", format!("{kind:?}"), remedy));
             }
         }
+        self.models.check().map_err(|(key, value, remedy)| unfit(key, value, remedy))?;
+        self.api.check().map_err(|(key, value, remedy)| unfit(key, value, remedy))?;
         for (key, hosts) in [("hosts.allow", &self.hosts.allow), ("hosts.deny", &self.hosts.deny)] {
             if hosts.len() > limits::HOSTS_MAX {
                 let remedy = format!("use at most {} entries", limits::HOSTS_MAX);
                 return Err(unfit(key, format!("{} entries", hosts.len()), remedy));
             }
+        }
+        let networks = self.network.joined().len();
+        if networks > limits::NETWORKS_MAX {
+            let remedy = format!("name at most {} networks in all", limits::NETWORKS_MAX);
+            return Err(unfit("network.also", format!("{networks} networks"), remedy));
         }
         openledger_fetch::hosts::HostLists::parse(&self.hosts.allow, &self.hosts.deny)
             .map_err(|error| unfit("hosts", error.to_string(), "mend that entry".to_owned()))?;
@@ -216,7 +244,7 @@ impl Config {
     #[must_use]
     pub fn kinds(&self) -> Vec<TaskKind> {
         let wants = |kind: &TaskKind| self.work.kinds.iter().any(|name| name == kind.name());
-        [TaskKind::Fetch, TaskKind::Refine].into_iter().filter(wants).collect()
+        [TaskKind::Fetch, TaskKind::Refine, TaskKind::Infer].into_iter().filter(wants).collect()
     }
 
     /// All keys with their values, as TOML.
@@ -231,39 +259,46 @@ impl Config {
     }
 }
 
-/// Sets one key in the file, if the whole is right afterwards. Comments in the file are lost.
+/// Sets one key in the file, if the whole is right afterwards. Everything else in the file stays as
+/// its owner wrote it, comments too.
 ///
 /// # Errors
 /// [`ConfigError`]; the file is unchanged then.
 pub fn set(path: &Path, key: &str, value: &str) -> Result<Config, ConfigError> {
     let text = read_text(path)?;
-    let syntax = |reason: String| ConfigError::Syntax { path: path.to_owned(), reason };
-    let mut table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| syntax(error.to_string()))?;
+    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+        let reason = error.to_string().trim().replace('\n', " ");
+        ConfigError::Syntax { path: path.to_owned(), reason }
+    })?;
+    let place = "the command line";
     let unknown = || ConfigError::Value {
         key: key.to_owned(),
-        place: "the command line".to_owned(),
+        place: place.to_owned(),
         reason: "keys have the form section.name".to_owned(),
     };
     let (section, name) = key.split_once('.').ok_or_else(unknown)?;
-    let section = table
-        .entry(section)
-        .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-        .as_table_mut()
-        .ok_or_else(unknown)?;
-    section.insert(name.to_owned(), value_of(value));
-    let text = toml::to_string_pretty(&table).map_err(|error| syntax(error.to_string()))?;
-    let place = Path::new("the command line");
-    let config = Config::from_text(&text, place, Env::raw().only(&[]))?;
+    let section = document.entry(section).or_insert_with(toml_edit::table);
+    let section = section.as_table_like_mut().ok_or_else(unknown)?;
+    let mut new = value_of(value);
+    match section.get_mut(name).and_then(Item::as_value_mut) {
+        Some(old) => {
+            // The value alone is replaced: what is written around it on its line stays.
+            *new.decor_mut() = old.decor().clone();
+            *old = new;
+        }
+        None => {
+            section.insert(name, Item::Value(new));
+        }
+    }
+    let text = document.to_string();
+    let config = Config::from_text(&text, Path::new(place), Env::raw().only(&[]))?;
     data_dir::write_private(path, text.as_bytes())?;
     Ok(config)
 }
 
 /// A value as TOML where it is TOML, else as a string: `4`, `true`, `["a"]`, `example.org`.
-fn value_of(text: &str) -> toml::Value {
-    let parsed = format!("value = {text}").parse::<toml::Table>();
-    let value = parsed.ok().and_then(|mut table| table.remove("value"));
-    value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
+fn value_of(text: &str) -> toml_edit::Value {
+    text.trim().parse().unwrap_or_else(|_| text.into())
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
@@ -338,5 +373,32 @@ mod tests {
         let config = Config::load(&path).unwrap();
         assert_eq!((config.work.parallel, config.network.name.as_str()), (3, "devnet"));
         assert_eq!(config.hosts.deny, ["example.org"]);
+    }
+
+    #[test]
+    fn what_the_owner_wrote_around_a_value_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let text = "# my node\n\n[work]\n# the machine is old\nparallel = 1 # one is enough\n\
+                    kinds = [\n  \"fetch\", # no refining\n]\n\n# at the end\n";
+        std::fs::write(&path, text).unwrap();
+        set(&path, "work.parallel", "2").unwrap();
+        let now = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(now, text.replace("parallel = 1", "parallel = 2"));
+        set(&path, "work.disk_mib_max", "100").unwrap();
+        set(&path, "log.level", "debug").unwrap();
+        assert!(set(&path, "work.parallel", "many").is_err());
+        let now = std::fs::read_to_string(&path).unwrap();
+        for kept in ["# my node", "# the machine is old", "# one is enough", "# no refining"] {
+            assert!(now.contains(kept), "{kept:?} is gone from {now}");
+        }
+        assert!(now.contains("parallel = 2") && now.contains("disk_mib_max = 100"), "{now}");
+        assert_eq!(Config::load(&path).unwrap().log.level, "debug");
+
+        std::fs::write(&path, "work = { parallel = 1 } # short\nnetwork.name = \"a\"\n").unwrap();
+        set(&path, "work.parallel", "3").unwrap();
+        let config = set(&path, "network.also", "[\"b\"]").unwrap();
+        assert_eq!(config.network.joined(), ["a", "b"]);
+        assert!(std::fs::read_to_string(&path).unwrap().contains("# short"));
     }
 }

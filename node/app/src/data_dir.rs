@@ -1,7 +1,8 @@
 //! Where everything of a node lies.
 //!
-//! `config.toml`, `identity/`, `networks/NAME/` (profile, delegation, binding, outbox, account),
-//! `blobs/`, `peers/`, `logs/`, `control.json`. All of it is the owner's alone.
+//! `config.toml`, `identity/`, `networks/NAME/` (profile, delegation, binding, outbox, account and
+//! remembered peers of one network, which nothing of another ever reads), `removed/` (networks that
+//! were left), `blobs/`, `logs/`, `control.json`. All of it is the owner's alone.
 
 use std::fs;
 use std::io::{self, Write};

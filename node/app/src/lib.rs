@@ -4,6 +4,7 @@
 //! another [`conduct::Conduct`] to run a real node that cheats. What decides about trust and money
 //! is elsewhere: `openledger-outbox` keeps the node's promises, `openledger-rules` judges.
 
+pub mod api;
 pub mod audit;
 pub mod chain;
 pub mod cli;
@@ -11,12 +12,15 @@ pub mod conduct;
 pub mod config;
 pub mod control;
 pub mod data_dir;
+pub mod doctor;
 pub mod gossip;
 pub mod identity;
 pub mod limits;
 pub mod logs;
 pub mod network;
 pub mod node;
+pub mod routing;
+pub mod serving;
 pub mod tasks;
 pub mod time;
 pub mod warc;

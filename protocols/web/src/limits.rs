@@ -23,3 +23,6 @@ pub const LIVE_QUEUE: usize = 256;
 pub const TOKEN_BYTES_MAX: usize = 256;
 /// Shortest token that an operator may choose, in bytes: below it, guessing becomes thinkable.
 pub const TOKEN_BYTES_MIN: usize = 16;
+/// Characters of one sentence of a doctor's finding: a path, a server's message and a command fit,
+/// and a terminal is not flooded.
+pub const FINDING_CHARS_MAX: usize = 800;

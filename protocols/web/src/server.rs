@@ -31,6 +31,9 @@ pub struct WebConfig {
     pub body_bytes_max: usize,
     /// From the start of a request to the start of its answer.
     pub request_time_max: Duration,
+    /// A connection on which nothing moves for so long is closed; longer than the slowest answer
+    /// takes to begin.
+    pub idle_max: Duration,
     /// Connections at a time.
     pub connections_max: usize,
 }
@@ -44,6 +47,7 @@ impl WebConfig {
             hosts: Vec::new(),
             body_bytes_max: limits::BODY_BYTES_MAX,
             request_time_max: limits::REQUEST_TIME_MAX,
+            idle_max: limits::IDLE_MAX,
             connections_max: limits::CONNECTIONS_MAX,
         }
     }
@@ -92,7 +96,7 @@ impl WebServer {
         let (phase, phases) = watch::channel(Phase::Serving);
         let connections_max = config.connections_max;
         let listener =
-            BoundedListener::new(listener, connections_max, limits::IDLE_MAX, phases.clone());
+            BoundedListener::new(listener, connections_max, config.idle_max, phases.clone());
         let task = tokio::spawn(serve(listener, routes, phases));
         tracing::debug!(%address, "serving HTTP");
         Ok(Self { address, phase, task })

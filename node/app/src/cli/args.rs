@@ -27,20 +27,28 @@ pub(super) enum Command {
     /// Start the node and keep it running
     Up(UpArgs),
     /// Show what the running node does
-    Status,
+    Status(Which),
     /// Take no more work, give back what was not begun
-    Pause,
+    Pause(Which),
     /// Take work again
-    Resume,
-    /// Finish what was begun, then stop
-    Finish,
+    Resume(Which),
+    /// Finish what was begun, then stop; of one network, then leave it
+    Finish(Which),
     /// Stop now; nothing that was promised is lost
     Stop,
     /// Keys, recovery words and payout address
     #[command(subcommand)]
     Identity(IdentityCommand),
+    /// Networks that this machine knows
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Models and adapters: add files, get them from peers or a hub
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Show each task from lease to payout, with reasons
     Receipts {
+        #[command(flatten)]
+        which: Which,
         /// Only tasks whose id begins like this; one task is shown whole
         task: Option<String>,
         /// How many at most, newest first
@@ -48,7 +56,7 @@ pub(super) enum Command {
         max: usize,
     },
     /// Show points and OPEN, and why something is not paid yet
-    Earnings,
+    Earnings(Which),
     /// Claim earned OPEN on chain
     Claim(ClaimArgs),
     /// Show or change the configuration
@@ -65,6 +73,9 @@ pub(super) enum Command {
     },
     /// Recompute the coordinator's sums and compare them with the chain
     Audit(AuditArgs),
+    /// Find what keeps the node from working, why, and what mends it
+    #[command(after_help = super::doctor::AFTER_HELP)]
+    Doctor(DoctorArgs),
     /// A worker process; started by the node
     #[command(hide = true)]
     Worker {
@@ -76,11 +87,85 @@ pub(super) enum Command {
     },
 }
 
+/// Which of the node's networks a command is about.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// The network; all that the node is in, if left out
+    #[arg(long, value_name = "NAME")]
+    pub(super) network: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NetworkCommand {
+    /// List the networks that were joined or added
+    List,
+    /// Show one network's profile
+    Show {
+        /// Its name; the only one known if left out
+        name: Option<String>,
+    },
+    /// Take a network's signed profile over, or a change of it
+    Add {
+        /// The profile
+        file: PathBuf,
+    },
+    /// Leave a network; promises and receipts are kept aside and come back when it is added again
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ModelCommand {
+    /// Take a file over: a GGUF model, an adapter (.safetensors), or an adapter's folder
+    Add {
+        /// The file
+        file: PathBuf,
+        /// What to call it; after the file if left out
+        #[arg(long)]
+        name: Option<String>,
+        /// The base model of an adapter, by name or id
+        #[arg(long)]
+        base: Option<String>,
+        /// Use the file where it lies, without a second name for it in the data folder
+        #[arg(long)]
+        in_place: bool,
+    },
+    /// List what is here, and what peers of the running node offer
+    List,
+    /// Remove one
+    Remove {
+        /// Its name or id
+        name: String,
+    },
+    /// Get one from peers, through the running node
+    Fetch {
+        /// Its name or id
+        name: String,
+    },
+    /// Download one from a hub, and go on where the last try stopped
+    Download {
+        /// hf:OWNER/REPO/FILE, with @REVISION at its end if you want one
+        source: String,
+        /// The SHA-256 that it must have, in hex
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<String>,
+        /// What to call it; after the file if left out
+        #[arg(long)]
+        name: Option<String>,
+        /// The base model of an adapter, by name or id
+        #[arg(long)]
+        base: Option<String>,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
-    /// The network to join: a profile file, or the name of one joined before
+    /// The network to join: a profile file, or the name of one joined before. Repeat it to be in
+    /// several networks at once, each with earnings of its own
     #[arg(long, value_name = "FILE|NAME")]
-    pub(super) network: Option<String>,
+    pub(super) network: Vec<String>,
     /// Agree to what the node will use, without being asked
     #[arg(long)]
     pub(super) accept: bool,
@@ -130,6 +215,12 @@ pub(super) enum IdentityCommand {
         #[arg(long)]
         unattended: bool,
     },
+    /// Change the passphrase of this machine's keys
+    Passphrase {
+        /// Keep the new one in a key file beside the vault, for unattended starts
+        #[arg(long)]
+        unattended: bool,
+    },
     /// Replace the node key and revoke the former one
     Rotate,
     /// Revoke a node key of this account, of a lost machine for instance
@@ -145,7 +236,7 @@ pub(super) enum IdentityCommand {
 pub(super) struct BindArgs {
     /// The address; the one of your 24 words if left out
     pub(super) address: Option<EvmAddress>,
-    /// The network; the only one joined if left out
+    /// The network; the only one known if left out
     #[arg(long, value_name = "NAME")]
     pub(super) network: Option<String>,
     /// Variable with the address's secret key (hex), to sign here
@@ -161,6 +252,9 @@ pub(super) struct BindArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ClaimArgs {
+    /// The network to claim in; the only one with earnings if left out
+    #[arg(long, value_name = "NAME")]
+    pub(super) network: Option<String>,
     /// Variable with the secret key (hex) of an address that pays the gas
     #[arg(long, value_name = "VARIABLE", conflicts_with = "key_file")]
     pub(super) key_env: Option<String>,
@@ -182,6 +276,13 @@ pub(super) enum ConfigCommand {
     },
     /// Print where the file is
     Path,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The network: a profile file, or the name of one joined before; all joined if left out
+    #[arg(long, value_name = "FILE|NAME")]
+    pub(super) network: Option<String>,
 }
 
 #[derive(Debug, Args)]

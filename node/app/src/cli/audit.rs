@@ -16,7 +16,12 @@ use crate::network::Network;
 /// `openledger audit`: exit code 1 where a root differs.
 pub(super) async fn audit(session: &Session, args: AuditArgs) -> anyhow::Result<ExitCode> {
     let config = session.config()?;
-    let named = args.network.as_deref().or(Some(config.network.name.as_str()));
+    let configured = config.network.joined();
+    let named = match (&args.network, configured.as_slice()) {
+        (Some(named), _) => Some(named.as_str()),
+        (None, [one]) => Some(one.as_str()),
+        (None, _) => None,
+    };
     let network = Network::find(&session.data, named)?;
     let base = args.coordinator.unwrap_or_else(|| network.profile.coordinator.api.to_string());
     let source = Source::new(&base)?;

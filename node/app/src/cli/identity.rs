@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use openledger_vault::Passphrase;
+use openledger_vault::{Passphrase, UnlockSource, VaultOptions};
 use openledger_wire::phrase::Phrase;
 use openledger_wire::{EvmAddress, NodeId};
 use serde_json::json;
@@ -13,13 +13,16 @@ use super::Session;
 use super::args::{BindArgs, IdentityCommand};
 use super::money::secret_key;
 use super::out::table;
-use super::up::{create_identity, new_source};
+use super::up::{asked_source, create_identity, new_source};
 use crate::identity::{Keyring, Public, Statements, ask_passphrase, unlock_source};
 use crate::network::Network;
 use crate::time;
 
 /// Variable with the passphrase of an exported file, for unattended use.
 const EXPORT_VARIABLE: &str = "OPENLEDGER_EXPORT_PASSPHRASE";
+
+/// Variable with the passphrase to change to, for unattended use.
+const NEW_VARIABLE: &str = "OPENLEDGER_NEW_PASSPHRASE";
 
 /// `openledger identity …`.
 pub(super) fn identity(session: &Session, command: IdentityCommand) -> anyhow::Result<()> {
@@ -36,6 +39,7 @@ pub(super) fn identity(session: &Session, command: IdentityCommand) -> anyhow::R
         IdentityCommand::Export { file } => export(session, &file),
         IdentityCommand::Import { file } => import(session, &file),
         IdentityCommand::Restore { unattended } => restore(session, unattended),
+        IdentityCommand::Passphrase { unattended } => change_passphrase(session, unattended),
         IdentityCommand::Rotate => rotate(session),
         IdentityCommand::Revoke { node } => revoke(session, node),
         IdentityCommand::BindPayout(args) => bind_payout(session, &args),
@@ -130,6 +134,24 @@ fn networks(session: &Session, named: Option<&str>) -> anyhow::Result<Vec<Networ
     }
     let known = Network::known(&session.data);
     known.iter().map(|name| Ok(Network::find(&session.data, Some(name))?)).collect()
+}
+
+fn change_passphrase(session: &Session, unattended: bool) -> anyhow::Result<()> {
+    let mut ring = open(session)?;
+    let source = match std::env::var(NEW_VARIABLE) {
+        _ if unattended => UnlockSource::KeyFile,
+        Ok(passphrase) => UnlockSource::Passphrase(Passphrase::new(passphrase)),
+        Err(_) => asked_source()
+            .with_context(|| format!("ask for the new passphrase ({NEW_VARIABLE})"))?,
+    };
+    ring.change_passphrase(&source, VaultOptions::default())?;
+    let in_file = matches!(source, UnlockSource::KeyFile);
+    session.out.show(&json!({ "key_file": in_file }), |_| {
+        let now = if in_file { "a key file beside the vault" } else { "the new passphrase" };
+        format!(
+            "this machine's keys are under {now} now; change it too where starts take it from (credential, variable, file or command), and remember that copies of the vault still open with the former one"
+        )
+    })
 }
 
 fn rotate(session: &Session) -> anyhow::Result<()> {

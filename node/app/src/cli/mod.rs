@@ -2,8 +2,11 @@
 
 mod args;
 mod audit;
+mod doctor;
 mod identity;
+mod model;
 mod money;
+mod network;
 mod out;
 mod receipts;
 mod running;
@@ -17,7 +20,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use self::args::{Cli, Command};
+use self::args::{Cli, Command, Which};
 use self::out::Out;
 use crate::conduct::Conduct;
 use crate::config::Config;
@@ -42,6 +45,7 @@ pub fn main(conduct: Arc<dyn Conduct>) -> ExitCode {
         };
     }
     let out = Out { json: cli.json };
+    let is_doctor = matches!(cli.command, Command::Doctor(_));
     match run(cli, out, conduct) {
         Ok(code) => code,
         Err(error) => {
@@ -49,7 +53,8 @@ pub fn main(conduct: Arc<dyn Conduct>) -> ExitCode {
             let not_running = error
                 .chain()
                 .any(|cause| matches!(cause.downcast_ref(), Some(ClientError::NotRunning(_))));
-            ExitCode::from(if not_running { NOT_RUNNING } else { 1 })
+            // Doctor has a code of its own for what it could not look at: the same one.
+            ExitCode::from(if not_running || is_doctor { NOT_RUNNING } else { 1 })
         }
     }
 }
@@ -77,20 +82,34 @@ fn run(cli: Cli, out: Out, conduct: Arc<dyn Conduct>) -> anyhow::Result<ExitCode
     let done = |()| ExitCode::SUCCESS;
     let code = match cli.command {
         Command::Up(args) => up::up(&session, args, conduct, &runtime).map(done),
-        Command::Status => runtime.block_on(running::status(&session)).map(done),
-        Command::Pause => runtime.block_on(running::mode(&session, "pause")).map(done),
-        Command::Resume => runtime.block_on(running::mode(&session, "resume")).map(done),
-        Command::Stop => runtime.block_on(running::mode(&session, "stop")).map(done),
-        Command::Finish => runtime.block_on(running::mode(&session, "finish")).map(done),
-        Command::Identity(command) => identity::identity(&session, command).map(done),
-        Command::Receipts { task, max } => {
-            runtime.block_on(receipts::receipts(&session, task, max)).map(done)
+        Command::Status(which) => runtime.block_on(running::status(&session, &which)).map(done),
+        Command::Pause(which) => {
+            runtime.block_on(running::mode(&session, "pause", &which)).map(done)
         }
-        Command::Earnings => runtime.block_on(money::earnings(&session)).map(done),
+        Command::Resume(which) => {
+            runtime.block_on(running::mode(&session, "resume", &which)).map(done)
+        }
+        Command::Stop => {
+            let all = Which { network: None };
+            runtime.block_on(running::mode(&session, "stop", &all)).map(done)
+        }
+        Command::Finish(which) => {
+            runtime.block_on(running::mode(&session, "finish", &which)).map(done)
+        }
+        Command::Identity(command) => identity::identity(&session, command).map(done),
+        Command::Network(command) => network::network(&session, command, &runtime).map(done),
+        Command::Model(command) => {
+            runtime.block_on(Box::pin(model::model(&session, command))).map(done)
+        }
+        Command::Receipts { which, task, max } => {
+            runtime.block_on(receipts::receipts(&session, &which, task, max)).map(done)
+        }
+        Command::Earnings(which) => runtime.block_on(money::earnings(&session, &which)).map(done),
         Command::Claim(args) => runtime.block_on(money::claim(&session, args)).map(done),
         Command::Config(command) => settings::config(&session, command).map(done),
         Command::Logs { lines, follow } => settings::logs(&session, lines, follow).map(done),
         Command::Audit(args) => runtime.block_on(audit::audit(&session, args)),
+        Command::Doctor(args) => runtime.block_on(Box::pin(doctor::doctor(&session, args))),
         Command::Worker { .. } => Ok(ExitCode::SUCCESS),
     };
     // Blocking reads of a terminal or parent must not hold the end up.

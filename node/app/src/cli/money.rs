@@ -8,10 +8,10 @@ use openledger_wire::{AccountId, Epoch, EvmAddress, Open, Points, SettlementKey}
 use serde::Serialize;
 
 use super::Session;
-use super::args::ClaimArgs;
+use super::args::{ClaimArgs, Which};
 use super::out::table;
 use crate::chain;
-use crate::control::{Client, ClientError, TaskView};
+use crate::control::{Client, ClientError, PerNetwork, TaskView};
 use crate::data_dir::read_bounded;
 use crate::network::Network;
 use crate::node::{Earnings, Status};
@@ -25,9 +25,10 @@ struct Unpaid {
     points: Points,
 }
 
-/// What `earnings` shows.
+/// What `earnings` shows of one network.
 #[derive(Debug, Serialize)]
 struct View {
+    network: String,
     account: AccountId,
     payout: Option<EvmAddress>,
     pending: Points,
@@ -41,9 +42,24 @@ struct View {
 }
 
 /// `openledger earnings`.
-pub(super) async fn earnings(session: &Session) -> anyhow::Result<()> {
-    let (earnings, network) = latest(session).await?;
-    let tasks = super::receipts::tasks(session, None, 10_000).await?;
+pub(super) async fn earnings(session: &Session, which: &Which) -> anyhow::Result<()> {
+    let mut views = Vec::new();
+    for (earnings, network) in latest(session, which.network.as_deref()).await? {
+        views.push(view(session, &earnings, &network).await?);
+    }
+    session.out.show(&PerNetwork(views), |views| {
+        let several = views.0.len() > 1;
+        let one = |view: &View| {
+            let heading =
+                if several { format!("network {}\n", view.network) } else { String::new() };
+            heading + &text(view)
+        };
+        views.0.iter().map(one).collect::<Vec<_>>().join("\n")
+    })
+}
+
+async fn view(session: &Session, earnings: &Earnings, network: &Network) -> anyhow::Result<View> {
+    let tasks = super::receipts::tasks(session, Some(network.name()), None, 10_000).await?;
     let account = &earnings.account;
     // The chain is asked again, because somebody else may have claimed meanwhile.
     let claimed = match account.payout {
@@ -53,7 +69,8 @@ pub(super) async fn earnings(session: &Session) -> anyhow::Result<()> {
         }
         None => earnings.claimed,
     };
-    let view = View {
+    Ok(View {
+        network: network.name().to_owned(),
         account: account.account,
         payout: account.payout,
         pending: account.pending,
@@ -64,33 +81,48 @@ pub(super) async fn earnings(session: &Session) -> anyhow::Result<()> {
         to_claim: claimed
             .map(|claimed| account.cumulative.checked_sub(claimed).unwrap_or(Open::ZERO)),
         heard_at: time::utc(earnings.at),
-        unpaid: unpaid(&tasks, account.payout, &network),
-    };
-    session.out.show(&view, text)
+        unpaid: unpaid(&tasks, account.payout, network),
+    })
 }
 
-/// The account from the running node, or as it was last heard.
-async fn latest(session: &Session) -> anyhow::Result<(Earnings, Network)> {
-    let asked = async { Client::of(&session.data)?.get::<Status>("earnings").await };
+/// The account in one network or in all, from the running node or as it was last heard.
+async fn latest(
+    session: &Session,
+    named: Option<&str>,
+) -> anyhow::Result<Vec<(Earnings, Network)>> {
+    let asked = async {
+        let client = Client::of(&session.data)?;
+        client.get_of::<PerNetwork<Status>>("earnings", named).await
+    };
+    let mut found = Vec::new();
     match asked.await {
-        Ok(status) => {
-            let network = Network::find(&session.data, Some(&status.network))?;
-            let heard = status.earnings.context(
-                "see the earnings: the coordinator has not told this node about its account yet; try again in a moment",
-            )?;
-            Ok((heard, network))
+        Ok(all) => {
+            for status in all.0 {
+                let Some(heard) = status.earnings else { continue };
+                found.push((heard, Network::find(&session.data, Some(&status.network))?));
+            }
+            if found.is_empty() {
+                bail!(
+                    "see the earnings: the coordinator has not told this node about its account yet; try again in a moment"
+                );
+            }
         }
         Err(ClientError::NotRunning(folder)) => {
-            let name = session.config()?.network.name;
-            let network = Network::find(&session.data, Some(name.as_str()))
-                .map_err(|_| ClientError::NotRunning(folder.clone()))?;
-            let kept = read_bounded(&network.folder.join("account.json"), 1 << 20)?;
-            let Some(kept) = kept else { return Err(ClientError::NotRunning(folder).into()) };
-            let heard = serde_json::from_slice(&kept).context("read account.json")?;
-            Ok((heard, network))
+            let names =
+                named.map_or_else(|| Network::known(&session.data), |name| vec![name.into()]);
+            for name in names {
+                let network = Network::find(&session.data, Some(&name))?;
+                let kept = read_bounded(&network.folder.join("account.json"), 1 << 20)?;
+                let Some(kept) = kept else { continue };
+                found.push((serde_json::from_slice(&kept).context("read account.json")?, network));
+            }
+            if found.is_empty() {
+                return Err(ClientError::NotRunning(folder).into());
+            }
         }
-        Err(error) => Err(error.into()),
+        Err(error) => return Err(error.into()),
     }
+    Ok(found)
 }
 
 /// Groups what is not paid by its reason.
@@ -170,7 +202,14 @@ struct Claimed {
 
 /// `openledger claim`.
 pub(super) async fn claim(session: &Session, args: ClaimArgs) -> anyhow::Result<()> {
-    let (earnings, network) = latest(session).await?;
+    let all = latest(session, args.network.as_deref()).await?;
+    let [(earnings, network)] = all.as_slice() else {
+        let names: Vec<&str> = all.iter().map(|(_, network)| network.name()).collect();
+        bail!(
+            "claim: this node earns in several networks ({}); name one with --network NAME",
+            names.join(", ")
+        );
+    };
     let account = &earnings.account;
     let Some(leaf) = account.claim.as_ref() else {
         bail!(

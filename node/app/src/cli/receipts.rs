@@ -5,8 +5,9 @@ use openledger_outbox::{Judge, Outbox, Query, Setup};
 use openledger_wire::NodeKey;
 
 use super::Session;
+use super::args::Which;
 use super::out::table;
-use crate::control::{Client, ClientError, TaskView, task_view};
+use crate::control::{Client, ClientError, TaskView, newest, task_view};
 use crate::identity::Keyring;
 use crate::network::Network;
 use crate::node::outbox_path;
@@ -15,10 +16,11 @@ use crate::time;
 /// `openledger receipts [TASK]`.
 pub(super) async fn receipts(
     session: &Session,
+    which: &Which,
     task: Option<String>,
     max: usize,
 ) -> anyhow::Result<()> {
-    let tasks = tasks(session, task.as_deref(), max).await?;
+    let tasks = tasks(session, which.network.as_deref(), task.as_deref(), max).await?;
     session.out.show(&tasks, |tasks| match (tasks.as_slice(), &task) {
         ([], Some(prefix)) => format!("no task of this node begins with {prefix}"),
         ([], None) => "no tasks yet; the next round may bring some".to_owned(),
@@ -27,9 +29,10 @@ pub(super) async fn receipts(
     })
 }
 
-/// Tasks from the running node, or from the outbox where none runs.
+/// Tasks of one network or of all, from the running node, or from outboxes where none runs.
 pub(super) async fn tasks(
     session: &Session,
+    network: Option<&str>,
     task: Option<&str>,
     max: usize,
 ) -> anyhow::Result<Vec<TaskView>> {
@@ -40,19 +43,29 @@ pub(super) async fn tasks(
     }
     let prefix = task.map(str::to_lowercase);
     let query = prefix.as_ref().map(|task| format!("&task={task}")).unwrap_or_default();
-    let asked = async { Client::of(&session.data)?.get(&format!("tasks?max={max}{query}")).await };
+    let path = format!("tasks?max={max}{query}");
+    let asked = async { Client::of(&session.data)?.get_of(&path, network).await };
     match asked.await {
         Ok(tasks) => Ok(tasks),
-        Err(ClientError::NotRunning(_)) => stored(session, prefix, max),
+        Err(ClientError::NotRunning(_)) => stored(session, network, prefix, max),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Reads the outboxes of all networks; nothing runs that has them open.
-fn stored(session: &Session, task: Option<String>, max: usize) -> anyhow::Result<Vec<TaskView>> {
+/// Reads the outboxes; nothing runs that has them open.
+fn stored(
+    session: &Session,
+    network: Option<&str>,
+    task: Option<String>,
+    max: usize,
+) -> anyhow::Result<Vec<TaskView>> {
     let public = Keyring::public(&session.data)?;
     let mut found = Vec::new();
-    for name in Network::known(&session.data) {
+    let names = match network {
+        Some(name) => vec![name.to_owned()],
+        None => Network::known(&session.data),
+    };
+    for name in names {
         let network = Network::find(&session.data, Some(&name))?;
         let path = outbox_path(&network, public.node);
         if !path.is_file() {
@@ -69,15 +82,18 @@ fn stored(session: &Session, task: Option<String>, max: usize) -> anyhow::Result
         let outbox = Outbox::open(path, Setup { judge, key }).context("read the outbox")?;
         let query = Query { task: task.clone(), before: None, rows_max: max };
         let entries = outbox.history(&query)?;
-        found.extend(entries.iter().map(|entry| task_view(entry, task.is_some())));
+        found.extend(entries.iter().map(|entry| task_view(network.name(), entry, task.is_some())));
     }
-    Ok(found)
+    Ok(newest(found, max))
 }
 
 fn list(tasks: &[TaskView]) -> String {
+    let several =
+        tasks.iter().any(|task| tasks.first().is_some_and(|first| first.network != task.network));
     let row = |task: &TaskView| {
         let at = task.milestones.first().map(|first| time::utc(first.at)).unwrap_or_default();
-        vec![
+        let mut cells = if several { vec![task.network.clone()] } else { Vec::new() };
+        cells.extend([
             task.task.short(),
             at,
             task.kind.clone(),
@@ -85,7 +101,8 @@ fn list(tasks: &[TaskView]) -> String {
             if task.points.0 > 0 { format!("+{}", task.points) } else { String::new() },
             task.subject.chars().take(60).collect(),
             task.sentence.clone(),
-        ]
+        ]);
+        cells
     };
     let rows: Vec<_> = tasks.iter().map(row).collect();
     table(&rows)
@@ -94,6 +111,7 @@ fn list(tasks: &[TaskView]) -> String {
 fn whole(task: &TaskView) -> String {
     let mut rows = vec![
         vec!["task".to_owned(), format!("{} (wave {})", task.task, task.wave)],
+        vec!["network".to_owned(), task.network.clone()],
         vec!["what".to_owned(), format!("{} {} as {}", task.kind, task.subject, task.role)],
         vec!["stage".to_owned(), format!("{}: {}", task.stage, task.sentence)],
     ];

@@ -1,23 +1,30 @@
 //! Commands that talk to a running node.
 
-use serde_json::json;
-
 use super::Session;
+use super::args::Which;
 use super::out::table;
-use crate::control::Client;
+use crate::control::{Client, ModeOf, PerNetwork};
 use crate::node::{Mode, Status};
 use crate::time;
 
 /// `openledger status`.
-pub(super) async fn status(session: &Session) -> anyhow::Result<()> {
-    let status: Status = Client::of(&session.data)?.get("status").await?;
-    session.out.show(&status, status_text)
+pub(super) async fn status(session: &Session, which: &Which) -> anyhow::Result<()> {
+    let client = Client::of(&session.data)?;
+    let all: PerNetwork<Status> = client.get_of("status", which.network.as_deref()).await?;
+    session.out.show(&all, |all| all.0.iter().map(status_text).collect::<Vec<_>>().join("\n"))
 }
 
 /// `openledger pause|resume|finish|stop`.
-pub(super) async fn mode(session: &Session, path: &str) -> anyhow::Result<()> {
-    let mode: Mode = Client::of(&session.data)?.post(path).await?;
-    session.out.show(&json!({ "mode": mode }), |_| format!("the node is {}", mode.name()))
+pub(super) async fn mode(session: &Session, path: &str, which: &Which) -> anyhow::Result<()> {
+    let client = Client::of(&session.data)?;
+    let all: PerNetwork<ModeOf> = client.post_of(path, which.network.as_deref()).await?;
+    session.out.show(&all, |all| match all.0.as_slice() {
+        [one] => format!("the node is {}", one.mode.name()),
+        many => {
+            let line = |one: &ModeOf| format!("in {} the node is {}", one.network, one.mode.name());
+            many.iter().map(line).collect::<Vec<_>>().join("\n")
+        }
+    })
 }
 
 fn status_text(status: &Status) -> String {
@@ -26,6 +33,7 @@ fn status_text(status: &Status) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let link = &status.link;
     let link = match (link.used, link.connected, &link.problem) {
+        _ if status.mode == Mode::Stopping => "closed".to_owned(),
         (false, ..) => "not used (gossip only)".to_owned(),
         (_, true, _) => format!("connected for {}, epoch {}", ago(link.since), link.epoch),
         (_, false, Some(problem)) => format!("down for {}: failed to {problem}", ago(link.since)),

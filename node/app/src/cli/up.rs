@@ -7,21 +7,23 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use openledger_vault::{Passphrase, UnlockSource, VaultOptions};
 use openledger_wire::phrase::Phrase;
+use openledger_wire::{NodeId, UnixMs};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Session;
 use super::args::UpArgs;
+use super::network::told;
 use super::out::table;
 use crate::conduct::Conduct;
 use crate::config::Config;
 use crate::data_dir::write_private;
-use crate::identity::{Keyring, PASSPHRASE_VARIABLE, Statements, ask_passphrase, unlock_source};
+use crate::identity::{Keyring, Statements, ask_passphrase, found_source, unlock_source};
 use crate::limits;
 use crate::logs;
-use crate::network::Network;
-use crate::node::{self, RunOptions};
+use crate::network::{Network, NetworkError};
+use crate::node::{self, Enrol, RunOptions};
 use crate::time;
 use crate::worker::Program;
 
@@ -44,9 +46,8 @@ pub(super) fn up(
     let file = logs::LogFile::open(&session.data.log()).context("open the log")?;
     logs::start(&config.log.level, Some(file), false).map_err(anyhow::Error::msg)?;
     consent(session, &config, args.accept)?;
-    let named = args.network.as_deref().or(Some(config.network.name.as_str()));
-    let network = Network::find(&session.data, named)?;
-    let options = options(session, &args, config, network)?;
+    let networks = networks(session, &args, &config)?;
+    let options = options(session, &args, config, networks)?;
     let stop = options.stop.clone();
     watch_parent(args.exit_with_parent, stop.clone());
     runtime.block_on(async {
@@ -61,48 +62,88 @@ pub(super) fn up(
     })
 }
 
-/// Keys, delegation and everything else that a node starts with.
-fn options(
+/// The networks to be in; what their profiles brought is told.
+fn networks(
     session: &Session,
     args: &UpArgs,
-    config: Config,
+    config: &Config,
+) -> Result<Vec<Network>, NetworkError> {
+    let configured = config.network.joined();
+    let named = if args.network.is_empty() { &configured } else { &args.network };
+    let all = Network::join_all(&session.data, named)?;
+    for added in &all {
+        if let Some(told) = told(added) {
+            session.out.note(&told);
+            tracing::info!("{told}");
+        }
+    }
+    Ok(all.into_iter().map(|added| added.network).collect())
+}
+
+/// The node's delegation for a network, and the binding of the payout address.
+fn enrol(
     network: Network,
-) -> anyhow::Result<RunOptions> {
-    let ring = identity(session, args.accept)?;
-    let mut warnings = ring.warnings();
-    let public = Keyring::public(&session.data)?;
-    let keys = ring.node_keys()?;
-    let words = ring.phrase().ok();
-    drop(ring);
+    node: NodeId,
+    words: Option<&Phrase>,
+    now: UnixMs,
+) -> anyhow::Result<Enrol> {
     let statements = Statements::of(&network);
-    let now = time::now();
-    let delegation = statements.delegation(public.node, words.as_ref(), now)?.context(
-        "join the network: this node key has no valid delegation and the 24 words are not on this machine; put them back with `openledger identity restore`",
-    )?;
+    let delegation = statements.delegation(node, words, now)?.with_context(|| {
+        format!(
+            "join network {}: this node key has no valid delegation there and the 24 words are not on this machine; put them back with `openledger identity restore`",
+            network.name()
+        )
+    })?;
+    let mut warnings = Vec::new();
     let left_ms = delegation.1.expires.0.saturating_sub(now.0);
     if left_ms < limits::DELEGATION_RENEW_MS {
         warnings.push(format!(
-            "the node key's delegation ends in {}; renew it with `openledger identity restore`",
+            "the node key's delegation in network {} ends in {}; renew it with `openledger identity restore`",
+            network.name(),
             time::span(left_ms)
         ));
     }
     if statements.binding()?.is_none()
-        && let Some(words) = &words
+        && let Some(words) = words
     {
         statements.bind_key(words, &words.payout_key()?, now.0)?;
     }
-    for warning in &warnings {
+    Ok(Enrol { network, delegation, warnings })
+}
+
+/// Keys, delegations and everything else that a node starts with.
+fn options(
+    session: &Session,
+    args: &UpArgs,
+    config: Config,
+    networks: Vec<Network>,
+) -> anyhow::Result<RunOptions> {
+    let ring = identity(session, args.accept)?;
+    let warnings = ring.warnings();
+    let public = Keyring::public(&session.data)?;
+    let keys = ring.node_keys()?;
+    let words = ring.phrase().ok();
+    drop(ring);
+    let now = time::now();
+    let networks: Vec<Enrol> = networks
+        .into_iter()
+        .map(|network| enrol(network, public.node, words.as_ref(), now))
+        .collect::<anyhow::Result<_>>()?;
+    for warning in warnings.iter().chain(networks.iter().flat_map(|one| &one.warnings)) {
         tracing::warn!("{warning}");
     }
-    let (out, network_name, node) = (session.out, network.name().to_owned(), public.node);
+    let names: Vec<String> = networks.iter().map(|one| one.network.name().to_owned()).collect();
+    let (out, node) = (session.out, public.node);
     let on_ready = move |control: &crate::control::Control| {
         let value = json!({
-            "event": "ready", "node": node, "network": network_name,
-            "control": control.url(), "pid": std::process::id(),
+            "event": "ready", "node": node, "networks": names,
+            "control": control.url(), "api": control.api(), "pid": std::process::id(),
         });
         let text = format!(
-            "node {} is up in network {network_name}; `openledger status` shows what it does, Ctrl-C stops it",
-            node.short()
+            "node {} is up in {} {}; `openledger status` shows what it does, Ctrl-C stops it",
+            node.short(),
+            if names.len() == 1 { "network" } else { "networks" },
+            names.join(", ")
         );
         // A closed standard output is no reason not to work.
         let _ = out.show(&value, |_| text);
@@ -110,10 +151,9 @@ fn options(
     Ok(RunOptions {
         data: session.data.clone(),
         config,
-        network,
+        networks,
         public,
         keys,
-        delegation,
         program: Program::current().context("find this program's file")?,
         use_link: !args.no_link,
         proofs_by_gossip: args.cut_link_after_commit,
@@ -172,7 +212,7 @@ fn uses(session: &Session, config: &Config) -> String {
         row(
             "network",
             format!(
-                "at most 32 peers and {} pages in progress; listens on {bind}; pages are fetched from this machine's address, one request per site and second at most, as robots.txt allows",
+                "at most 32 peers in each network joined and {} pages in progress; listens on {bind}; pages are fetched from this machine's address, one request per site and second at most, as robots.txt allows",
                 limits::FETCHES_MAX
             ),
         ),
@@ -225,12 +265,17 @@ pub(super) fn new_source(
     vault: &std::path::Path,
     unattended: bool,
 ) -> anyhow::Result<UnlockSource> {
-    if let Some(source) = UnlockSource::detect(vault, PASSPHRASE_VARIABLE) {
+    if let Some(source) = found_source(vault)? {
         return Ok(source);
     }
     if unattended || !io::stdin().is_terminal() {
         return Ok(UnlockSource::KeyFile);
     }
+    asked_source()
+}
+
+/// A new passphrase from a person, or a key file in its place.
+pub(super) fn asked_source() -> anyhow::Result<UnlockSource> {
     let first = ask_passphrase(
         "New passphrase for this node's keys (empty: a key file, for unattended starts): ",
     )?;

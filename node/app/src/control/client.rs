@@ -1,7 +1,7 @@
 //! The command line's side of the control API.
 
 use openledger_wire::limits as wire_limits;
-use reqwest::Method;
+use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -67,19 +67,44 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask(Method::GET, path).await
+        self.get_of(path, None).await
     }
 
-    /// Changes.
+    /// Reads what is about one network, or about all.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask(Method::POST, path).await
+    pub async fn get_of<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        network: Option<&str>,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, network).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+    /// Changes something in one network, or in all.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post_of<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        network: Option<&str>,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, network).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        network: Option<&str>,
+    ) -> Result<T, ClientError> {
         let url = format!("{}/v1/{path}", self.control.url);
+        let mut url = Url::parse(&url).map_err(|error| ClientError::Odd(error.to_string()))?;
+        if let Some(network) = network {
+            url.query_pairs_mut().append_pair("network", network);
+        }
         let request = self.http.request(method, url).bearer_auth(&self.control.token);
         let response = request.send().await.map_err(|error| {
             // A file that was left by a killed node leads nowhere.

@@ -4,9 +4,13 @@
 //! owner can read.
 
 mod client;
+mod models;
+mod per_network;
 mod routes;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use routes::{TaskView, task_view};
+pub use models::{Fetching, ModelsView};
+pub use per_network::PerNetwork;
+pub use routes::{ModeOf, TaskView, newest, task_view};
 pub use server::{Control, ControlError};

@@ -1,4 +1,6 @@
 //! The routes of the control API, all under `/v1`.
+//!
+//! Each takes `?network=NAME`; without it, it is about all networks of the node.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,19 +12,20 @@ use openledger_outbox::{Entry, Milestone, OutboxError, Query, Stage};
 use openledger_web::ApiError;
 use openledger_wire::link::{Receipt, SignedVerdict};
 use openledger_wire::log::{Role, Verdict};
-use openledger_wire::task::{FetchTask, RefineTask, TaskKind};
+use openledger_wire::task::{FetchTask, InferTask, RefineTask, TaskKind};
 use openledger_wire::{
     Commitment, Epoch, Height, Points, ProofId, Round, TaskId, UnixMs, decode,
     limits as wire_limits,
 };
 use serde::{Deserialize, Serialize};
 
+use super::{PerNetwork, models};
 use crate::logs;
-use crate::node::{Mode, Node, Status};
+use crate::node::{Enrolment, Mode, Node, NotEnrolled, Status, statuses};
 
 #[derive(Clone)]
-struct Context {
-    node: Arc<Node>,
+pub(super) struct Context {
+    pub(super) node: Arc<Node>,
     log: PathBuf,
 }
 
@@ -32,6 +35,8 @@ pub(super) fn routes(node: Arc<Node>, log: PathBuf) -> Router {
         .route("/v1/tasks", get(tasks))
         .route("/v1/earnings", get(earnings))
         .route("/v1/logs", get(log_lines))
+        .route("/v1/models", get(models::view))
+        .route("/v1/models/fetch", post(models::fetch))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .route("/v1/finish", post(finish))
@@ -42,6 +47,8 @@ pub(super) fn routes(node: Arc<Node>, log: PathBuf) -> Router {
 /// One task, from lease to payout, as people and programs read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskView {
+    /// The network that it was done for.
+    pub network: String,
     /// The task.
     pub task: TaskId,
     /// The wave of leases.
@@ -82,13 +89,22 @@ pub struct TaskView {
     pub signed_verdict: Option<SignedVerdict>,
 }
 
-/// A record as it is shown; `whole` adds what was signed.
+/// Work of several networks in one list: newest first, at most `max`.
 #[must_use]
-pub fn task_view(entry: &Entry, whole: bool) -> TaskView {
+pub fn newest(mut views: Vec<TaskView>, max: usize) -> Vec<TaskView> {
+    views.sort_by_key(|view| std::cmp::Reverse(view.milestones.first().map(|first| first.at)));
+    views.truncate(max);
+    views
+}
+
+/// A record of a network as it is shown; `whole` adds what was signed.
+#[must_use]
+pub fn task_view(network: &str, entry: &Entry, whole: bool) -> TaskView {
     let work = &entry.work;
     let subject = entry.leased.as_ref().map(|leased| subject(work.kind, &leased.spec.body));
     let verdict = work.verdict.as_ref().map(|verdict| verdict.row.verdict);
     TaskView {
+        network: network.to_owned(),
         task: work.task,
         wave: work.wave,
         kind: work.kind.name().to_owned(),
@@ -128,9 +144,17 @@ fn subject(kind: TaskKind, body: &[u8]) -> String {
     match kind {
         TaskKind::Fetch => decode::<FetchTask>(body, max).map(|task| task.url.to_string()),
         TaskKind::Refine => decode::<RefineTask>(body, max).map(|task| task.url.to_string()),
+        TaskKind::Infer => decode::<InferTask>(body, max).map(|task| asked_of(&task)),
         _ => Ok(String::new()),
     }
     .unwrap_or_default()
+}
+
+/// Which model with which adapters was asked; what it was asked is nobody's business here.
+fn asked_of(task: &InferTask) -> String {
+    let adapters: Vec<String> = task.adapters.iter().map(|(id, _)| id.short()).collect();
+    let with = if adapters.is_empty() { "" } else { " with " };
+    format!("model {}{with}{}", task.model.short(), adapters.join(" + "))
 }
 
 fn failed(error: &OutboxError) -> ApiError {
@@ -138,12 +162,35 @@ fn failed(error: &OutboxError) -> ApiError {
     ApiError::internal()
 }
 
-async fn status(State(context): State<Context>) -> Result<Json<Status>, ApiError> {
-    context.node.status().await.map(Json).map_err(|error| failed(&error))
+fn unknown(error: &NotEnrolled) -> ApiError {
+    ApiError::not_found(error.to_string())
+}
+
+/// Which network a request is about; without a name, all.
+#[derive(Debug, Deserialize)]
+struct Which {
+    network: Option<String>,
+}
+
+impl Context {
+    fn of(&self, network: Option<&str>) -> Result<Vec<Arc<Enrolment>>, ApiError> {
+        self.node.of(network).map_err(|error| unknown(&error))
+    }
+}
+
+type Answer<T> = Result<Json<PerNetwork<T>>, ApiError>;
+
+async fn status(
+    State(context): State<Context>,
+    UrlQuery(which): UrlQuery<Which>,
+) -> Answer<Status> {
+    let wanted = context.of(which.network.as_deref())?;
+    statuses(&wanted).await.map(|all| Json(PerNetwork(all))).map_err(|error| failed(&error))
 }
 
 #[derive(Debug, Deserialize)]
 struct TasksQuery {
+    network: Option<String>,
     task: Option<String>,
     max: Option<usize>,
 }
@@ -153,18 +200,30 @@ async fn tasks(
     UrlQuery(asked): UrlQuery<TasksQuery>,
 ) -> Result<Json<Vec<TaskView>>, ApiError> {
     let whole = asked.task.is_some();
-    let query = Query { task: asked.task, before: None, rows_max: asked.max.unwrap_or(50) };
-    let entries = context.node.outbox(move |outbox| outbox.history(&query)).await;
-    let entries = entries.map_err(|error| failed(&error))?;
-    Ok(Json(entries.iter().map(|entry| task_view(entry, whole)).collect()))
+    let rows_max = asked.max.unwrap_or(50);
+    let mut views = Vec::new();
+    for one in context.of(asked.network.as_deref())? {
+        let query = Query { task: asked.task.clone(), before: None, rows_max };
+        let entries = one.outbox(move |outbox| outbox.history(&query)).await;
+        let entries = entries.map_err(|error| failed(&error))?;
+        views.extend(entries.iter().map(|entry| task_view(one.network.name(), entry, whole)));
+    }
+    Ok(Json(newest(views, rows_max)))
 }
 
-async fn earnings(State(context): State<Context>) -> Result<Json<Status>, ApiError> {
-    // A fresh answer where the coordinator gives one, else the last that was heard.
-    if let Err(reason) = context.node.ask_account().await {
-        tracing::debug!("the account was not heard of: {reason}");
+async fn earnings(
+    State(context): State<Context>,
+    UrlQuery(which): UrlQuery<Which>,
+) -> Answer<Status> {
+    let wanted = context.of(which.network.as_deref())?;
+    for one in &wanted {
+        // A fresh answer where the coordinator gives one, else the last that was heard.
+        if let Err(reason) = one.ask_account().await {
+            let network = one.network.name();
+            tracing::debug!(network, "the account was not heard of: {reason}");
+        }
     }
-    context.node.status().await.map(Json).map_err(|error| failed(&error))
+    statuses(&wanted).await.map(|all| Json(PerNetwork(all))).map_err(|error| failed(&error))
 }
 
 #[derive(Debug, Deserialize)]
@@ -185,25 +244,50 @@ async fn log_lines(
     }
 }
 
-async fn pause(State(context): State<Context>) -> Json<Mode> {
-    Json(context.node.set_mode(Mode::Paused))
+/// What a network of the node does now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeOf {
+    /// The network.
+    pub network: String,
+    /// What the node does in it.
+    pub mode: Mode,
 }
 
-async fn resume(State(context): State<Context>) -> Json<Mode> {
-    Json(context.node.set_mode(Mode::Running))
+fn change(context: &Context, which: &Which, mode: Mode) -> Answer<ModeOf> {
+    let wanted = context.of(which.network.as_deref())?;
+    let set = |one: &Arc<Enrolment>| ModeOf {
+        network: one.network.name().to_owned(),
+        mode: one.set_mode(mode),
+    };
+    Ok(Json(PerNetwork(wanted.iter().map(set).collect())))
 }
 
-async fn finish(State(context): State<Context>) -> Json<Mode> {
-    Json(context.node.set_mode(Mode::Finishing))
+async fn pause(State(context): State<Context>, UrlQuery(which): UrlQuery<Which>) -> Answer<ModeOf> {
+    change(&context, &which, Mode::Paused)
 }
 
-async fn stop(State(context): State<Context>) -> Json<Mode> {
-    let mode = context.node.set_mode(Mode::Stopping);
+async fn resume(
+    State(context): State<Context>,
+    UrlQuery(which): UrlQuery<Which>,
+) -> Answer<ModeOf> {
+    change(&context, &which, Mode::Running)
+}
+
+async fn finish(
+    State(context): State<Context>,
+    UrlQuery(which): UrlQuery<Which>,
+) -> Answer<ModeOf> {
+    change(&context, &which, Mode::Finishing)
+}
+
+/// Stops the whole node: what stops in one network only is `finish`.
+async fn stop(State(context): State<Context>) -> Answer<ModeOf> {
+    let answer = change(&context, &Which { network: None }, Mode::Stopping);
     let node = Arc::clone(&context.node);
     tokio::spawn(async move {
         // The answer leaves first.
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        node.stop.cancel();
+        node.stop();
     });
-    Json(mode)
+    answer
 }

@@ -39,8 +39,11 @@ pub struct ControlFile {
     pub token: String,
     /// The node's process.
     pub pid: u32,
-    /// The network that it is in.
-    pub network: String,
+    /// The networks that it is in.
+    pub networks: Vec<String>,
+    /// Base URL of the API for applications, which takes the same token; none if it is off.
+    #[serde(default)]
+    pub api: Option<String>,
 }
 
 /// A running control API.
@@ -48,15 +51,21 @@ pub struct Control {
     server: WebServer,
     file: PathBuf,
     url: String,
+    api: Option<String>,
 }
 
 impl Control {
-    /// Serves on 127.0.0.1 and writes `control.json`.
+    /// Serves on 127.0.0.1 behind `token` and writes `control.json`.
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn start(node: &Arc<Node>, data: &DataDir, port: u16) -> Result<Self, ControlError> {
-        let token = Token::generate()?;
+    pub async fn start(
+        node: &Arc<Node>,
+        data: &DataDir,
+        port: u16,
+        token: Token,
+        api: Option<String>,
+    ) -> Result<Self, ControlError> {
         let routes = require_token(routes::routes(Arc::clone(node), data.log()), token.clone());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let server = WebServer::start(WebConfig::on(address), routes).await?;
@@ -64,18 +73,25 @@ impl Control {
             url: server.url(),
             token: token.reveal().to_owned(),
             pid: std::process::id(),
-            network: node.network.name().to_owned(),
+            networks: node.networks(),
+            api: api.clone(),
         };
         let file = data.control();
         write_private(&file, &serde_json::to_vec_pretty(&content)?)?;
         let url = server.url();
-        Ok(Self { server, file, url })
+        Ok(Self { server, file, url, api })
     }
 
     /// Its base URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Base URL of the API for applications, if there is one.
+    #[must_use]
+    pub fn api(&self) -> Option<&str> {
+        self.api.as_deref()
     }
 
     /// Stops serving and removes `control.json`.

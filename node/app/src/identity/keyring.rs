@@ -1,6 +1,7 @@
 //! The keys of a node and what is derived from them.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use openledger_vault::{
     FileError, GetError, Passphrase, SecretName, UnlockSource, Vault, VaultError, VaultOptions,
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::data_dir::{DataDir, DataDirError, read_bounded, write_private};
+use crate::limits;
 
 /// Why an identity operation failed.
 #[derive(Debug, Error)]
@@ -135,7 +137,8 @@ impl Keyring {
         Ok(ring)
     }
 
-    /// Opens the identity.
+    /// Opens the identity. Where another command has it open, that is waited for a while: nobody
+    /// keeps it for long.
     ///
     /// # Errors
     /// [`IdentityError::None`], and the vault's errors.
@@ -143,7 +146,17 @@ impl Keyring {
         if !Self::exists(data) {
             return Err(IdentityError::None(data.join("identity")));
         }
-        let vault = Vault::open(Self::path(data), source)?;
+        let begun = Instant::now();
+        let vault = loop {
+            match Vault::open(Self::path(data), source) {
+                Err(VaultError::File(FileError::InUse { .. }))
+                    if begun.elapsed() < limits::VAULT_WAIT =>
+                {
+                    std::thread::sleep(limits::VAULT_WAIT / 60);
+                }
+                opened => break opened?,
+            }
+        };
         Ok(Self { data: data.clone(), vault })
     }
 
@@ -178,6 +191,18 @@ impl Keyring {
         passphrase: &Passphrase,
     ) -> Result<(), IdentityError> {
         Ok(self.vault.export(to, passphrase)?)
+    }
+
+    /// Encrypts all keys anew under another passphrase.
+    ///
+    /// # Errors
+    /// The vault's errors; the former passphrase holds then.
+    pub fn change_passphrase(
+        &mut self,
+        source: &UnlockSource,
+        options: VaultOptions,
+    ) -> Result<(), IdentityError> {
+        Ok(self.vault.change_passphrase(source, options)?)
     }
 
     /// Puts the words back.

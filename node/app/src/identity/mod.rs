@@ -10,4 +10,7 @@ mod unlock;
 
 pub use keyring::{IdentityError, Keyring, NodeKeys, Public};
 pub use statements::{Outgoing, StatementError, Statements};
-pub use unlock::{PASSPHRASE_VARIABLE, ask_passphrase, unlock_source};
+pub use unlock::{
+    PASSPHRASE_COMMAND_VARIABLE, PASSPHRASE_FILE_VARIABLE, PASSPHRASE_VARIABLE, ask_passphrase,
+    found_source, unlock_source,
+};

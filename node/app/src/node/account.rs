@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openledger_wire::link::{LinkRequest, LinkResponse};
 
-use super::Node;
+use super::Enrolment;
 use super::state::Earnings;
 use crate::chain;
 use crate::data_dir::write_private;
@@ -14,12 +14,12 @@ use crate::time;
 /// The chain is asked for no longer than this; an RPC outage must not hold anything up.
 const CHAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
-impl Node {
+impl Enrolment {
     /// Asks for the account, in the background.
     pub(crate) fn refresh_account(self: &Arc<Self>) {
-        let node = Arc::clone(self);
+        let own = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(reason) = node.ask_account().await {
+            if let Err(reason) = own.ask_account().await {
                 tracing::debug!("the account was not heard of: {reason}");
             }
         });

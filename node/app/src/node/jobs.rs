@@ -9,28 +9,25 @@ use openledger_wire::link::LeasedTask;
 use openledger_wire::task::TaskKind;
 use openledger_wire::{Commitment, SecretNonce};
 
-use super::{Mode, Node, lock};
+use super::{Enrolment, Mode, lock};
 use crate::limits;
-use crate::tasks::{Output, WorkError, verify_assignment};
+use crate::tasks::{LATE, Output, WorkError, verify_assignment};
 use crate::time;
 use crate::worker::CallError;
 
-/// Why work that took too long is given back.
-const LATE: &str = "not done before its deadline; leaving is free before a commitment";
-
 /// Takes the lease out of hand when the job ends, however it ends.
 struct InHand {
-    node: Arc<Node>,
+    of: Arc<Enrolment>,
     key: Key,
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        lock(&self.node.in_hand).remove(&self.key);
+        lock(&self.of.in_hand).remove(&self.key);
     }
 }
 
-impl Node {
+impl Enrolment {
     /// Begins a job for a lease, unless there is one.
     pub(crate) fn begin(self: &Arc<Self>, leased: LeasedTask) {
         let key = Key { task: leased.lease.task, wave: leased.lease.wave };
@@ -40,20 +37,20 @@ impl Node {
                 return;
             }
         }
-        let hand = InHand { node: Arc::clone(self), key };
-        let node = Arc::clone(self);
+        let hand = InHand { of: Arc::clone(self), key };
+        let own = Arc::clone(self);
         tokio::spawn(async move {
-            let waiting = lock(&node.in_hand).len();
-            let events = if waiting > limits::WAITING_MAX {
+            let waiting = lock(&own.in_hand).len();
+            let events = if waiting > own.machine.waiting_max {
                 vec![Event::Declined(format!("{waiting} leases are in hand already"))]
             } else {
                 tokio::select! {
-                    events = node.job(key, &leased) => events,
-                    () = node.stop.cancelled() => Vec::new(),
+                    events = own.job(key, &leased) => events,
+                    () = own.stop.cancelled() => Vec::new(),
                 }
             };
             drop(hand);
-            node.events(events.into_iter().map(|event| (key, event)).collect()).await;
+            own.events(events.into_iter().map(|event| (key, event)).collect()).await;
         });
     }
 
@@ -62,21 +59,22 @@ impl Node {
         if let Some(reason) = self.unwanted(leased) {
             return vec![Event::Declined(reason)];
         }
-        let slots = match leased.spec.kind {
-            TaskKind::Fetch => &self.fetch_slots,
-            _ => &self.refine_slots,
-        };
+        let kind = leased.spec.kind;
+        let (queue, slots) = (self.queues.of(kind), self.machine.slots.of(kind));
         let deadline = leased.lease.deadline;
         let time_left =
             || time::left(time::now(), deadline).saturating_sub(limits::DEADLINE_MARGIN);
-        let permit = tokio::select! {
-            permit = slots.acquire() => permit,
+        // In the queue for the workers stand as few of each network as can be at work, so that
+        // networks take turns however many leases one of them has.
+        let worker = async { Some((queue.acquire().await.ok()?, slots.acquire().await.ok()?)) };
+        let permits = tokio::select! {
+            permits = worker => permits,
             () = tokio::time::sleep(time_left()) => {
                 return vec![Event::Declined("no worker was free in time".to_owned())];
             }
             reason = self.turned_off() => return vec![Event::Declined(reason)],
         };
-        let Ok(_permit) = permit else { return Vec::new() };
+        let Some(_permits) = permits else { return Vec::new() };
         let started = self
             .outbox(move |outbox| {
                 let handled = outbox.events(time::now(), &[(key, Event::Started)])?;
@@ -113,10 +111,10 @@ impl Node {
     ) -> Result<Output, WorkError> {
         let work = async {
             if lock(&self.suspects).contains(&key) {
-                let _alone = self.alone.write().await;
+                let _alone = self.machine.alone.write().await;
                 self.bench.work(leased, time::now, time_left).await
             } else {
-                let _shared = self.alone.read().await;
+                let _shared = self.machine.alone.read().await;
                 self.bench.work(leased, time::now, time_left).await
             }
         };
@@ -133,15 +131,15 @@ impl Node {
             return Some(error.to_string());
         }
         let kind = leased.spec.kind;
-        if !self.options.kinds.contains(&kind.code()) {
+        if !self.machine.kinds.contains(&kind.code()) {
             return Some(format!("the owner of this node does not offer {} tasks", kind.name()));
         }
-        let disk = self.disk_bytes.load(Ordering::Relaxed);
-        if kind == TaskKind::Fetch && disk >= self.options.disk_bytes_max {
+        let disk = self.machine.disk_bytes.load(Ordering::Relaxed);
+        if kind == TaskKind::Fetch && disk >= self.machine.disk_bytes_max {
             return Some(format!(
                 "the disk that the owner gives is used up ({} of {} MiB)",
                 disk >> 20,
-                self.options.disk_bytes_max >> 20
+                self.machine.disk_bytes_max >> 20
             ));
         }
         match self.mode() {
@@ -180,8 +178,7 @@ impl Node {
         lock(&self.suspects).remove(&key);
         let mut nonce = SecretNonce::ZERO;
         if let Err(error) = getrandom::fill(&mut nonce.0) {
-            tracing::error!("failed to draw a secret nonce: {error}");
-            self.stop.cancel();
+            self.machine.fail(format!("draw a secret nonce: {error}"));
             return;
         }
         let honest = Commitment::new(&key.task, &self.id(), &nonce, &output.body.output_root());

@@ -7,12 +7,12 @@ use openledger_wire::List;
 use openledger_wire::link::{LinkPush, LinkRequest, LinkResponse};
 use tokio::sync::mpsc;
 
-use super::{Mode, Node};
+use super::{Enrolment, Mode};
 use crate::identity::Outgoing;
 use crate::limits;
 use crate::time;
 
-impl Node {
+impl Enrolment {
     /// Follows the link until the node ends.
     pub(crate) async fn follow_link(self: Arc<Self>, mut events: mpsc::Receiver<LinkEvent>) {
         while let Some(event) = events.recv().await {
@@ -22,7 +22,7 @@ impl Node {
                 LinkEvent::Disconnected(error) => {
                     let problem = error.to_string();
                     if self.shared().link.problem.as_ref() != Some(&problem) {
-                        tracing::warn!("failed to {problem}");
+                        tracing::warn!(network = self.network.name(), "failed to {problem}");
                     }
                     self.link_changed(false, Some(problem));
                 }
@@ -50,7 +50,8 @@ impl Node {
             }
         }
         self.link_changed(true, None);
-        tracing::info!(round = %self.shared().link.round, "connected to the coordinator");
+        let (network, round) = (self.network.name(), self.shared().link.round);
+        tracing::info!(network, %round, "connected to the coordinator");
         self.sync().await;
         self.resume().await;
         self.send_statements().await;
@@ -63,7 +64,7 @@ impl Node {
                 let mut shared = self.shared();
                 shared.link.epoch = shared.link.epoch.max(epoch.next());
             }
-            tracing::info!(%epoch, "an epoch was closed");
+            tracing::info!(network = self.network.name(), %epoch, "an epoch was closed");
             self.refresh_account();
             return;
         }
@@ -71,7 +72,8 @@ impl Node {
         if let Ok(handled) = &handled
             && handled.points.0 > 0
         {
-            tracing::info!(points = handled.points.0, "work was accepted");
+            let network = self.network.name();
+            tracing::info!(network, points = handled.points.0, "work was accepted");
         }
         self.handle(handled);
     }
@@ -134,8 +136,7 @@ impl Node {
         let mut sync = tokio::time::interval(limits::SYNC_EVERY);
         let mut account = tokio::time::interval(limits::ACCOUNT_EVERY);
         let mut prune = tokio::time::interval(limits::PRUNE_EVERY);
-        let mut announce = tokio::time::interval(limits::ANNOUNCE_EVERY);
-        for timer in [&mut tick, &mut sync, &mut account, &mut prune, &mut announce] {
+        for timer in [&mut tick, &mut sync, &mut account, &mut prune] {
             timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         }
         sync.reset();
@@ -151,13 +152,11 @@ impl Node {
                     }
                 }
                 _ = account.tick() => self.refresh_account(),
-                _ = announce.tick() => self.announce(),
                 _ = prune.tick() => {
                     let pruned = self.outbox(|outbox| outbox.prune(time::now())).await;
                     if let Err(error) = pruned {
                         self.outbox_failed(&error);
                     }
-                    self.forget_blobs().await;
                 }
                 () = self.stop.cancelled() => return,
             }

@@ -9,7 +9,7 @@ use openledger_wire::link::{Batch, Declined, ItemResult, LinkRequest, LinkRespon
 use openledger_wire::{Envelope, limits as wire_limits};
 use tokio::sync::mpsc;
 
-use super::{Node, lock};
+use super::{Enrolment, lock};
 use crate::limits;
 
 /// What kind of item.
@@ -46,7 +46,7 @@ impl Item {
     }
 }
 
-impl Node {
+impl Enrolment {
     /// Queues an item, unless it is on its way.
     pub(crate) fn send(&self, item: Item) {
         if self.link.is_none() {
@@ -150,10 +150,10 @@ impl Node {
 
     /// Looks again, after a while, at what is to be sent.
     pub(crate) fn again_after(self: &Arc<Self>, wait_ms: u32) {
-        let node = Arc::clone(self);
+        let own = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(u64::from(wait_ms.clamp(50, 60_000)))).await;
-            node.resume().await;
+            own.resume().await;
         });
     }
 

@@ -1,40 +1,35 @@
 //! Starting and stopping a node.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use openledger_outbox::{Judge, Outbox, OutboxError, Setup};
-use openledger_rules::RuleSet;
-use openledger_swarm::{
-    Blobs, BlobsConfig, IrohBlobs, LinkClient, LinkClientConfig, LinkError, LinkEvent, StoreError,
-};
+use openledger_outbox::OutboxError;
+use openledger_swarm::{Blobs, BlobsConfig, IrohBlobs, LinkError, StoreError};
 use openledger_vault::{FileError, IdentityLock};
-use openledger_wire::identity::{Delegation, Registration};
-use openledger_wire::link::{LINK_VERSION, LinkRequest};
-use openledger_wire::profile::Profile;
-use openledger_wire::worker::FetchSetup;
-use openledger_wire::{Envelope, List, NetworkId, NodeKey, Text};
+use openledger_web::Token;
+use openledger_wire::task::TaskKind;
 use thiserror::Error;
-use tokio::sync::{RwLock, Semaphore, mpsc, watch};
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::peers::{Peers, PeersError};
-use super::state::Shared;
-use super::{Mode, Node, NodeOptions};
+use super::enrol::{Enrol, Enrolled, Starting, in_time};
+use super::machine::{Machine, Slots};
+use super::peers::PeersError;
+use super::{Enrolment, Node, lock};
+use crate::api::{Api, ApiConfig, ApiError, ApiSetup};
 use crate::conduct::Conduct;
 use crate::config::Config;
 use crate::control::{Control, ControlError};
 use crate::data_dir::{DataDir, DataDirError};
-use crate::gossip::{Admission, address_texts};
-use crate::identity::{NodeKeys, Public, Statements};
+use crate::identity::{NodeKeys, Public};
 use crate::limits;
-use crate::network::Network;
-use crate::tasks::{Bench, Counts};
+use crate::network::settle_peers;
+use crate::routing::{Guests, Neighbourhood, Obtain, Patience, Router};
+use crate::serving::{Models, Serve};
+use crate::tasks::{Sites, Turns};
 use crate::time;
 use crate::worker::{Program, Worker};
 
@@ -44,17 +39,15 @@ pub struct RunOptions {
     pub data: DataDir,
     /// What the owner configured, flags included.
     pub config: Config,
-    /// The network to join.
-    pub network: Network,
+    /// The networks to be in, at least one and each once.
+    pub networks: Vec<Enrol>,
     /// Who it is.
     pub public: Public,
     /// Its keys.
     pub keys: NodeKeys,
-    /// The owner's delegation of the node key.
-    pub delegation: (Envelope, Delegation),
     /// The program that workers are.
     pub program: Program,
-    /// Whether to connect to the coordinator.
+    /// Whether to connect to the coordinators.
     pub use_link: bool,
     /// Send proofs by gossip, as a node would whose link broke after its commitments.
     pub proofs_by_gossip: bool,
@@ -91,6 +84,9 @@ pub enum RunError {
     /// The control API.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The API for applications.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// A file.
     #[error(transparent)]
     File(#[from] DataDirError),
@@ -99,7 +95,7 @@ pub enum RunError {
     Fatal(String),
 }
 
-/// Runs a node until it is stopped.
+/// Runs a node until it is stopped, or has left all its networks.
 ///
 /// # Errors
 /// [`RunError`].
@@ -107,39 +103,46 @@ pub async fn run(options: RunOptions, conduct: Arc<dyn Conduct>) -> Result<(), R
     let _lock = IdentityLock::acquire(&options.public.node.0)?;
     let mut parts = Box::pin(Parts::start(options, conduct)).await?;
     let node = Arc::clone(&parts.node);
-    let control = Control::start(&node, &parts.data, parts.control_port).await?;
+    let token = Token::generate().map_err(ControlError::from)?;
+    let api = parts.api(&token).await?;
+    let url = api.as_ref().map(Api::url);
+    let control = Control::start(&node, &parts.data, parts.control_port, token, url).await?;
     if let Some(on_ready) = parts.on_ready.take() {
         on_ready(&control);
     }
     tracing::info!(
-        node = %node.id().short(), network = node.network.name(), control = control.url(),
+        node = %node.id().short(), networks = node.networks().join(", "), control = control.url(),
+        api = control.api().unwrap_or("none"),
         "the node runs"
     );
-    let mut tasks = JoinSet::new();
-    tasks.spawn(Arc::clone(&node).keep_time());
-    tasks.spawn(Arc::clone(&node).send_all(parts.queue));
-    if let Some(events) = parts.link_events {
-        tasks.spawn(Arc::clone(&node).follow_link(events));
+    let mut cleaning = JoinSet::new();
+    cleaning.spawn(Arc::clone(&node).keep_clean());
+    cleaning.spawn(Arc::clone(&node.machine.models).keep());
+    let mut lives = JoinSet::new();
+    for part in parts.enrolled {
+        lives.spawn(part.live());
     }
-    node.resume().await;
-    node.stop.cancelled().await;
+    // Each ends when the node stops, or by itself when it has finished what it began.
+    while lives.join_next().await.is_some() {}
 
-    node.set_mode(Mode::Stopping);
-    tasks.shutdown().await;
-    if let Some(link) = &node.link {
-        link.stop();
+    node.stop();
+    cleaning.shutdown().await;
+    if let Some(api) = api {
+        api.stop().await;
     }
     let stopped = async {
-        node.bench.stop().await;
-        node.peers.stop().await;
+        for refiner in node.machine.refiners.iter() {
+            if let Ok(refiner) = refiner.try_lock() {
+                refiner.kill().await;
+            }
+        }
+        node.machine.models.serve.stop().await;
         parts.iroh.shutdown().await;
     };
-    if tokio::time::timeout(limits::STOP_GRACE, stopped).await.is_err() {
-        tracing::warn!("stopping took more than {} s and was cut", limits::STOP_GRACE.as_secs());
-    }
+    in_time("the node", stopped).await;
     control.stop().await;
     tracing::info!("the node has stopped");
-    match node.shared().fatal.take() {
+    match lock(&node.machine.fatal).take() {
         Some(reason) => Err(RunError::Fatal(reason)),
         None => Ok(()),
     }
@@ -150,219 +153,122 @@ struct Parts {
     node: Arc<Node>,
     data: DataDir,
     iroh: Arc<IrohBlobs>,
-    queue: mpsc::Receiver<super::sending::Item>,
-    link_events: Option<mpsc::Receiver<LinkEvent>>,
+    enrolled: Vec<Enrolled>,
     control_port: u16,
+    api: ApiConfig,
     on_ready: Option<OnReady>,
 }
 
 impl Parts {
-    async fn start(options: RunOptions, conduct: Arc<dyn Conduct>) -> Result<Self, RunError> {
-        let RunOptions { data, config, network, public, keys, .. } = options;
-        let profile = Arc::clone(&network.profile);
-        let outbox = open_outbox(&network, &profile, &keys.node)?;
-        let bind = config.network.bind;
+    /// Joins the networks' peers into one router and serves applications through it.
+    async fn api(&self, token: &Token) -> Result<Option<Api>, ApiError> {
+        let machine = &self.node.machine;
+        let models = &machine.models;
+        let around = |one: &Arc<Enrolment>| Neighbourhood {
+            me: one.id(),
+            line: one.peers.line(),
+            offers: Arc::clone(&one.offers),
+        };
+        let is_out = self.api.forward;
+        let around = self.node.enrolments.iter().filter(|_| is_out).map(around).collect();
+        let obtain = self.api.fetch.then(|| Arc::new(Arc::clone(models)) as Arc<dyn Obtain>);
+        let local = Arc::clone(&models.serve) as Arc<dyn Serve>;
+        let router = Router::new(local, around, obtain, Patience::default());
+        let _ = machine.router.set(router.clone());
+        if !self.api.enabled {
+            return Ok(None);
+        }
+        let (config, base) = (self.api.clone(), models.config.base.clone());
+        let setup = ApiSetup { config, base, token: token.clone(), router };
+        Api::start(setup).await.map(Some)
+    }
 
+    async fn start(options: RunOptions, conduct: Arc<dyn Conduct>) -> Result<Self, RunError> {
+        let RunOptions { data, config, networks, public, keys, .. } = options;
+        let bind = config.network.bind;
         data.make("blobs")?;
         let mut blobs_config = BlobsConfig::new(keys.node.clone(), bind, data.join("blobs"));
         blobs_config.bind = SocketAddr::new(bind, config.network.blob_port);
         let iroh = Arc::new(IrohBlobs::start(blobs_config).await?);
-        let blobs: Arc<dyn Blobs> = Arc::clone(&iroh) as Arc<dyn Blobs>;
 
-        let admission = Arc::new(Admission::new(
-            profile.network(),
-            profile.domain(),
-            profile.coordinator.node,
-            profile.coordinator.settlement,
-        ));
-        let (gate, listener) = (Arc::clone(&admission), Arc::clone(&conduct));
-        let peers = Peers::start(&data, &config, &profile, &keys.node, gate, listener).await?;
-
-        let reach = reachable(&blobs.addresses(), bind, &profile);
-        let kinds: Vec<u8> = config.kinds().iter().map(|kind| kind.code()).collect();
-        let registration = Registration {
-            delegation: options.delegation.0.clone(),
-            settlement: public.settlement,
-            blob_addresses: address_texts(&reach),
-            peer_addresses: peer_texts(&peers.addresses()),
-            kinds: List::new(kinds.clone()).unwrap_or_default(),
-            agent: Text::clipped(concat!("openledger ", env!("CARGO_PKG_VERSION"))),
-        };
-        let (link, link_events) = if options.use_link {
-            let (link, events) = start_link(&keys.node, &profile, bind, registration)?;
-            (Some(link), Some(events))
-        } else {
-            (None, None)
-        };
-
-        let (rules, program) = (&network.rules, &options.program);
-        let bench = bench(&config, &profile, rules, program, Arc::clone(&blobs), conduct);
-        let (sender, queue) = mpsc::channel(limits::SEND_QUEUE_MAX);
-        let shared = Shared {
-            since: time::now(),
-            delegation_expires: options.delegation.1.expires,
-            warnings: options.warnings,
-            link: super::LinkState { used: options.use_link, ..super::LinkState::default() },
-            ..Shared::default()
-        };
-        let node = Arc::new(Node {
-            statements: Statements::of(&network),
+        let program = options.program;
+        let store = Arc::clone(&iroh) as Arc<dyn Blobs>;
+        let models = open_models(&data, &config, program.clone(), store).await?;
+        let kinds = kinds(&config, &models);
+        let mut house = config.api.house();
+        house.is_open &= config.models.share;
+        let guests = Guests::new(Arc::clone(&models.serve) as Arc<dyn Serve>, house);
+        let refiner = |_| tokio::sync::Mutex::new(Worker::refine(program.clone()));
+        let machine = Arc::new(Machine {
             public,
             key: keys.node,
-            outbox: Arc::new(outbox),
-            bench,
-            blobs,
-            link,
-            peers,
-            admission,
-            options: NodeOptions {
-                kinds,
-                disk_bytes_max: config.work.disk_mib_max << 20,
-                proofs_by_gossip: options.proofs_by_gossip,
-                reach,
-                blob_folder: data.join("blobs"),
-            },
-            mode: watch::Sender::new(Mode::Running),
-            stop: options.stop,
-            sender,
-            shared: Mutex::new(shared),
-            in_hand: Mutex::default(),
-            in_flight: Mutex::default(),
-            suspects: Mutex::default(),
-            alone: RwLock::new(()),
-            fetch_slots: Semaphore::new(limits::FETCHES_MAX),
-            refine_slots: Semaphore::new(config.parallel()),
-            gossiped: 0.into(),
+            since: time::now(),
+            warnings: options.warnings,
+            kinds,
+            blobs: Arc::clone(&iroh) as Arc<dyn Blobs>,
+            blob_folder: data.join("blobs"),
             disk_bytes: 0.into(),
-            network,
+            disk_bytes_max: config.work.disk_mib_max << 20,
+            refiners: (0..config.parallel()).map(refiner).collect(),
+            models,
+            guests,
+            router: OnceLock::new(),
+            slots: Slots::new(&config),
+            waiting_max: limits::WAITING_MAX / networks.len().max(1),
+            alone: RwLock::new(()),
+            stop: options.stop,
+            fatal: Mutex::default(),
         });
-        node.disk_bytes.store(folder_bytes(&data.join("blobs")), Ordering::Relaxed);
-        let control_port = config.network.control_port;
+        machine.measure_disk().await;
+        if let Some(first) = networks.first() {
+            settle_peers(&data, &first.network)?;
+        }
+        let is_only = networks.len() == 1;
+        let sites = Sites::new(if is_only { Duration::ZERO } else { limits::SITE_REST });
+        let starting = Starting {
+            is_only,
+            machine: Arc::clone(&machine),
+            config: &config,
+            program,
+            conduct,
+            use_link: options.use_link,
+            proofs_by_gossip: options.proofs_by_gossip,
+        };
+        let mut enrolled = Vec::with_capacity(networks.len());
+        for (number, enrol) in (0u16..).zip(networks) {
+            let turns = Turns::new(Arc::clone(&sites), usize::from(number));
+            enrolled.push(Box::pin(starting.enrol(number, enrol, turns)).await?);
+        }
+        let enrolments = enrolled.iter().map(|one| Arc::clone(&one.enrolment)).collect();
+        let node = Arc::new(Node { machine, enrolments });
+        let (control_port, api) = (config.network.control_port, config.api);
         let on_ready = Some(options.on_ready);
-        Ok(Self { node, data, iroh, queue, link_events, control_port, on_ready })
+        Ok(Self { node, data, iroh, enrolled, control_port, api, on_ready })
     }
 }
 
-/// The outbox of this node key in this network: another key never continues its promises.
-fn open_outbox(network: &Network, profile: &Profile, key: &NodeKey) -> Result<Outbox, OutboxError> {
-    let judge = Judge {
-        network: profile.network(),
-        domain: profile.domain(),
-        coordinator: profile.coordinator.settlement,
-        node: key.public(),
-    };
-    let path = outbox_path(network, key.public());
-    Outbox::open(path, Setup { judge, key: key.clone() })
-}
-
-/// Where the outbox of a node key in a network lies.
-#[must_use]
-pub(crate) fn outbox_path(network: &Network, node: openledger_wire::NodeId) -> std::path::PathBuf {
-    network.folder.join(format!("outbox-{}.redb", node.short()))
-}
-
-fn start_link(
-    key: &NodeKey,
-    profile: &Profile,
-    bind: IpAddr,
-    registration: Registration,
-) -> Result<(LinkClient, mpsc::Receiver<LinkEvent>), LinkError> {
-    let network = profile.network();
-    let registration = seal(&registration, network, key)?;
-    let hello =
-        move || LinkRequest::Hello { version: LINK_VERSION, registration: registration.clone() };
-    LinkClient::start(LinkClientConfig {
-        key: key.clone(),
-        server_key: profile.coordinator.node,
-        addresses: profile.coordinator.link.to_vec(),
-        bind: Some(bind).filter(|bind| !bind.is_unspecified()),
-        hello: Arc::new(hello),
-    })
-}
-
-fn seal(
-    registration: &Registration,
-    network: NetworkId,
-    key: &NodeKey,
-) -> Result<Envelope, LinkError> {
-    Ok(Envelope::seal(registration, network, key)?)
-}
-
-fn bench(
+/// The models of this node. Files that the configuration names are hashed meanwhile.
+async fn open_models(
+    data: &DataDir,
     config: &Config,
-    profile: &Profile,
-    rules: &RuleSet,
-    program: &Program,
+    program: Program,
     blobs: Arc<dyn Blobs>,
-    conduct: Arc<dyn Conduct>,
-) -> Bench {
-    let hosts = |hosts: &[String]| {
-        let texts: Vec<_> = hosts.iter().map(|host| Text::clipped(host)).collect();
-        List::new(texts).unwrap_or_default()
-    };
-    let bind = config.network.bind;
-    let private_hosts: BTreeMap<_, _> =
-        profile.private_hosts.iter().map(|(host, to)| (host.clone(), to.clone())).collect();
-    let setup = FetchSetup {
-        coordinator: plain(&profile.name),
-        contact: plain(&profile.coordinator.api),
-        private_hosts,
-        allow: hosts(&config.hosts.allow),
-        deny: hosts(&config.hosts.deny),
-        bind: Some(bind).filter(|bind| !bind.is_unspecified()),
-    };
-    // A page that its lease no longer waits for must not hold a turn at its host.
-    let time_max = Duration::from_millis(rules.lease_ms).saturating_sub(limits::DEADLINE_MARGIN);
-    let time_max = time_max.clamp(limits::FETCH_TIME_MIN, limits::FETCH_TIME_MAX);
-    let refiner = || Worker::refine(program.clone());
-    Bench {
-        fetcher: Worker::fetch(program.clone(), setup, time_max),
-        refiners: (0..config.parallel()).map(|_| tokio::sync::Mutex::new(refiner())).collect(),
-        blobs,
-        conduct,
-        counts: Counts::default(),
+) -> Result<Arc<Models>, DataDirError> {
+    let folder = data.make("models")?;
+    let config = config.models.clone();
+    let opening = move || Models::open(&folder, config, program, blobs);
+    match tokio::task::spawn_blocking(opening).await {
+        Ok(models) => Ok(Arc::new(models)),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
-/// A name as the User-Agent may hold it.
-fn plain(text: &str) -> Text<128> {
-    let fits = |c: &char| matches!(c, ' '..='~') && !"();\\".contains(*c);
-    let plain: String = text.chars().filter(fits).take(120).collect();
-    if plain.is_empty() { Text::clipped("unnamed") } else { Text::clipped(&plain) }
-}
-
-/// Addresses as others can use them: "any address" becomes the one that leads to the coordinator.
-fn reachable(bound: &[SocketAddr], bind: IpAddr, profile: &Profile) -> Vec<SocketAddr> {
-    if !bind.is_unspecified() {
-        return bound.to_vec();
+/// The task kinds to offer, as codes, ascending: inference too where a base model is here and the
+/// owner did not turn it off.
+fn kinds(config: &Config, models: &Models) -> Vec<u8> {
+    let mut kinds: BTreeSet<u8> = config.kinds().iter().map(|kind| kind.code()).collect();
+    if config.models.tasks && models.has_base() {
+        kinds.insert(TaskKind::Infer.code());
     }
-    let towards = profile.coordinator.link.first().copied();
-    let local = towards.and_then(|to| {
-        let any: SocketAddr =
-            if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-        let socket = UdpSocket::bind(any).ok()?;
-        // No packet is sent; the system only picks the way.
-        socket.connect(to).ok()?;
-        socket.local_addr().ok()
-    });
-    let Some(local) = local else { return bound.to_vec() };
-    let same_kind = |address: &&SocketAddr| address.is_ipv4() == local.is_ipv4();
-    bound.iter().filter(same_kind).map(|at| SocketAddr::new(local.ip(), at.port())).collect()
-}
-
-fn peer_texts(addresses: &[String]) -> List<Text<128>, 8> {
-    let texts: Vec<_> =
-        addresses.iter().filter_map(|at| Text::new(at.as_str()).ok()).take(8).collect();
-    List::new(texts).unwrap_or_default()
-}
-
-/// Bytes of the files below a folder; what cannot be read counts nothing.
-pub(crate) fn folder_bytes(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let one = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(data) if data.is_dir() => folder_bytes(&entry.path()),
-        Ok(data) => data.len(),
-        Err(_) => 0,
-    };
-    entries.filter_map(Result::ok).map(one).sum()
+    kinds.into_iter().collect()
 }

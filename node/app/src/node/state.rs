@@ -10,7 +10,9 @@ use openledger_wire::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Node, lock};
+use super::{Enrolment, lock};
+use crate::routing::CallCounts;
+use crate::serving::ModelCounts;
 use crate::time;
 
 /// What the node does at the moment.
@@ -72,6 +74,9 @@ pub struct WorkCounts {
     pub pages: u64,
     /// Documents made.
     pub documents: u64,
+    /// Prompts of tasks answered.
+    #[serde(default)]
+    pub inferences: u64,
     /// Inputs fetched from peers as blobs, verified, and worked on.
     pub inputs_from_peers: u64,
 }
@@ -93,7 +98,7 @@ pub struct BlobCounts {
     pub turned_away: u64,
 }
 
-/// Everything that `status` shows.
+/// Everything that `status` shows of one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The program's version.
@@ -126,6 +131,11 @@ pub struct Status {
     pub work: WorkCounts,
     /// Blobs since the start.
     pub blobs: BlobCounts,
+    /// Models here, got from peers, and calls answered, since the start; of the whole node.
+    #[serde(default)]
+    pub models: ModelCounts,
+    /// Calls since the start, in all networks; they earn nothing.
+    pub calls: CallCounts,
     /// Proofs and announcements published by gossip.
     pub gossiped: u64,
     /// Sums over everything this node ever did.
@@ -152,26 +162,26 @@ pub struct Earnings {
 /// What changes while the node runs.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    pub(crate) since: UnixMs,
     pub(crate) link: LinkState,
     pub(crate) earnings: Option<Earnings>,
     pub(crate) delegation_expires: UnixMs,
     pub(crate) warnings: Vec<String>,
-    pub(crate) fatal: Option<String>,
 }
 
-impl Node {
-    /// Everything that `status` shows.
+impl Enrolment {
+    /// Everything that `status` shows of this network.
     ///
     /// # Errors
     /// The outbox's.
     pub async fn status(&self) -> Result<Status, OutboxError> {
         let totals = self.outbox(|outbox| outbox.totals()).await?;
-        let blobs = self.blobs.stats();
+        let machine = &self.machine;
+        let blobs = machine.blobs.stats();
         let counts = &self.bench.counts;
         let in_hand = lock(&self.in_hand).len() as u64;
         let shared = self.shared();
-        let mut warnings = shared.warnings.clone();
+        let mut warnings = machine.warnings.clone();
+        warnings.extend(shared.warnings.iter().cloned());
         if self.admission.equivocation().is_some() {
             warnings.push(
                 "the coordinator signed two different logs; do not trust its sums, keep this \
@@ -183,20 +193,21 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             mode: self.mode(),
-            since: shared.since,
+            since: machine.since,
             network: self.network.name().to_owned(),
             network_id: self.network.profile.network(),
-            node: self.public.node,
-            account: self.public.account,
-            settlement: self.public.settlement,
+            node: machine.public.node,
+            account: machine.public.account,
+            settlement: machine.public.settlement,
             link: shared.link.clone(),
             peers: self.peers.count(),
             peer_addresses: self.peers.addresses(),
-            blob_addresses: self.blobs.addresses(),
+            blob_addresses: machine.blobs.addresses(),
             work: WorkCounts {
                 in_hand,
                 pages: counts.pages.load(Ordering::Relaxed),
                 documents: counts.documents.load(Ordering::Relaxed),
+                inferences: counts.inferences.load(Ordering::Relaxed),
                 inputs_from_peers: counts.from_peers.load(Ordering::Relaxed),
             },
             blobs: BlobCounts {
@@ -207,6 +218,8 @@ impl Node {
                 served: blobs.served,
                 turned_away: blobs.turned_away,
             },
+            models: machine.models.counts(),
+            calls: machine.calls(),
             gossiped: self.gossiped.load(Ordering::Relaxed),
             totals,
             earnings: shared.earnings.clone(),
@@ -215,14 +228,14 @@ impl Node {
         })
     }
 
-    /// Changes what the node does; stopping cannot be taken back.
+    /// Changes what the node does in this network; stopping cannot be taken back.
     pub fn set_mode(&self, mode: Mode) -> Mode {
         self.mode.send_modify(|now| {
             if *now != Mode::Stopping {
                 *now = mode;
             }
         });
-        tracing::info!("the node is {}", self.mode().name());
+        tracing::info!(network = self.network.name(), "the node is {}", self.mode().name());
         self.mode()
     }
 

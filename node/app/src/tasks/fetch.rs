@@ -1,7 +1,7 @@
 //! Fetch: a page from the web becomes a blob, a WARC record and a description.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openledger_wire::link::LeasedTask;
 use openledger_wire::proof::{FetchOutput, ProofBody};
@@ -26,7 +26,7 @@ impl Bench {
         let page = match self.conduct.shortcut(leased) {
             Some(Shortcut::Fetched(page)) => *page,
             Some(Shortcut::Decline(why)) => return Err(WorkError::Declined(why)),
-            Some(Shortcut::Refined(..)) | None => self.fetch_page(&task, time_left).await?,
+            Some(_) | None => self.fetch_page(&task, time_left).await?,
         };
         let page = self.conduct.page(page, leased);
         let fetched_at = now();
@@ -47,6 +47,9 @@ impl Bench {
         time_left: Duration,
     ) -> Result<FetchedPage, WorkError> {
         let url = task.url.clone();
+        let begun = Instant::now();
+        let _turn = self.turns.take(&task.url).await;
+        let time_left = time_left.saturating_sub(begun.elapsed());
         let time_max = time_left.min(limits::FETCH_TIME_MAX);
         let answer = self.fetcher.call(time_max, |id| WorkerRequest::Fetch { id, url }).await?;
         match answer {

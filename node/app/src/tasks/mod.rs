@@ -1,13 +1,16 @@
 //! Doing leased work: check the lease, let a worker do it, keep what came out, describe it.
 
 mod fetch;
+mod infer;
 mod refine;
+mod turns;
 mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use openledger_swarm::{Blobs, FetchError, StoreError};
+use openledger_wire::call::CallFailure;
 use openledger_wire::link::LeasedTask;
 use openledger_wire::proof::ProofBody;
 use openledger_wire::task::TaskKind;
@@ -17,16 +20,28 @@ use thiserror::Error;
 use crate::conduct::Conduct;
 use crate::worker::{CallError, Worker};
 
+pub use infer::InferBench;
+pub use turns::{Sites, Turn, Turns};
 pub use verify::{AssignmentError, verify_assignment};
 
-/// What work needs.
+/// Why work that took too long is given back.
+pub(crate) const LATE: &str = "not done before its deadline; leaving is free before a commitment";
+
+/// Refine workers; each does one page at a time.
+pub type Refiners = [tokio::sync::Mutex<Worker>];
+
+/// What the work of one network needs.
 pub struct Bench {
-    /// The fetch worker.
+    /// The network's fetch worker: private hosts and the name in the User-Agent are the network's.
     pub fetcher: Worker,
-    /// Refine workers; each does one page at a time.
-    pub refiners: Vec<tokio::sync::Mutex<Worker>>,
-    /// Own blobs and those of peers.
+    /// Whose turn it is at a site, among the networks of this node.
+    pub turns: Turns,
+    /// Refine workers, shared by all networks of this node: a page is a page.
+    pub refiners: Arc<Refiners>,
+    /// Own blobs and those of peers, shared as well: a blob's id says what it is.
     pub blobs: Arc<dyn Blobs>,
+    /// What inference tasks need; none on a node that serves no models.
+    pub infer: Option<InferBench>,
     /// How the node behaves.
     pub conduct: Arc<dyn Conduct>,
     /// What came from where.
@@ -42,6 +57,8 @@ pub struct Counts {
     pub from_peers: std::sync::atomic::AtomicU64,
     /// Documents made.
     pub documents: std::sync::atomic::AtomicU64,
+    /// Prompts of tasks answered.
+    pub inferences: std::sync::atomic::AtomicU64,
 }
 
 /// A finished output.
@@ -69,6 +86,9 @@ pub enum WorkError {
     /// The worker gave no answer.
     #[error(transparent)]
     Worker(#[from] CallError),
+    /// The engine did not take or finish the call.
+    #[error("answer the prompt: {} ({})", .0.message, .0.code)]
+    Refused(CallFailure),
     /// The input could not be had.
     #[error(transparent)]
     Input(#[from] FetchError),
@@ -96,6 +116,7 @@ impl WorkError {
         match self {
             Self::Worker(CallError::Failed { retryable, .. }) => *retryable,
             Self::Worker(CallError::Start { .. }) => true,
+            Self::Refused(failure) => failure.retry_after_ms > 0,
             Self::Input(FetchError::NoHolder { .. } | FetchError::AllFailed { .. }) => true,
             _ => false,
         }
@@ -126,6 +147,7 @@ impl Bench {
         match leased.spec.kind {
             TaskKind::Fetch => self.fetch(leased, now, time_left).await,
             TaskKind::Refine => self.refine(leased, time_left).await,
+            TaskKind::Infer => self.infer(leased, time_left).await,
             kind => Err(WorkError::Unsupported(format!(
                 "this version of the node does no {} tasks; update it, or leave them to others",
                 kind.name()
@@ -135,7 +157,7 @@ impl Bench {
 
     /// A refine worker that has nothing to do, or the first that will.
     async fn free_refiner(&self) -> Option<tokio::sync::MutexGuard<'_, Worker>> {
-        for refiner in &self.refiners {
+        for refiner in self.refiners.iter() {
             if let Ok(free) = refiner.try_lock() {
                 return Some(free);
             }
@@ -143,14 +165,9 @@ impl Bench {
         Some(self.refiners.first()?.lock().await)
     }
 
-    /// Ends all workers.
+    /// Ends the fetch worker; the others are shared and end with the node.
     pub async fn stop(&self) {
         self.fetcher.kill().await;
-        for refiner in &self.refiners {
-            if let Ok(refiner) = refiner.try_lock() {
-                refiner.kill().await;
-            }
-        }
     }
 
     /// Keeps a blob, unless the conduct only pretends to.

@@ -32,7 +32,7 @@ impl Bench {
         let (output, document, page) = match self.conduct.shortcut(leased) {
             Some(Shortcut::Refined(output, document)) => (output, document, Vec::new()),
             Some(Shortcut::Decline(why)) => return Err(WorkError::Declined(why)),
-            Some(Shortcut::Fetched(_)) | None => {
+            Some(_) | None => {
                 let page = self.input(&task, leased).await?;
                 let (output, document) = self.refine_page(&task, &page, time_left).await?;
                 (output, document, page)

@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::frame::FrameError;
-use super::{serve_fetch, serve_refine};
+use super::{infer, serve_fetch, serve_refine};
 use crate::limits;
 
 /// What a worker does.
@@ -19,6 +19,8 @@ pub enum WorkerKind {
     Fetch,
     /// Refines pages.
     Refine,
+    /// Answers calls to models.
+    Infer,
 }
 
 impl WorkerKind {
@@ -28,6 +30,7 @@ impl WorkerKind {
         match self {
             Self::Fetch => "fetch",
             Self::Refine => "refine",
+            Self::Infer => "infer",
         }
     }
 }
@@ -57,7 +60,11 @@ pub enum ChildError {
 /// # Errors
 /// [`ChildError`]; the process should end with it.
 pub fn run_child(kind: WorkerKind, time_max: Duration) -> Result<(), ChildError> {
-    limit_self();
+    step_back();
+    if kind != WorkerKind::Infer {
+        // What an infer worker needs depends on its model.
+        limit_memory(limits::WORKER_MEMORY_BYTES_MAX);
+    }
     let fd = std::io::stdin().as_fd().try_clone_to_owned().map_err(ChildError::NoSocket)?;
     let socket = std::os::unix::net::UnixStream::from(fd);
     socket.peer_addr().map_err(ChildError::NoSocket)?;
@@ -73,6 +80,7 @@ pub fn run_child(kind: WorkerKind, time_max: Duration) -> Result<(), ChildError>
         match kind {
             WorkerKind::Fetch => serve_fetch::serve(socket, time_max).await?,
             WorkerKind::Refine => serve_refine::serve(socket).await?,
+            WorkerKind::Infer => infer::serve(socket).await?,
         }
         Ok(())
     });
@@ -87,15 +95,19 @@ pub(super) fn failed(id: u64, code: &str, message: &str, retryable: bool) -> Wor
     WorkerResponse::Failed { id, code, message, retryable }
 }
 
-/// Bounds memory and steps back behind the owner's programs. Best effort: a system that refuses
-/// still runs the worker.
-fn limit_self() {
-    use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
-    let wanted = limits::WORKER_MEMORY_BYTES_MAX;
-    let known = getrlimit(Resource::As);
-    let maximum = known.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let limit = Rlimit { current: Some(maximum), maximum: Some(maximum) };
-    let _ = setrlimit(Resource::As, limit);
+/// Bounds this process's address space. Best effort: a system that refuses still runs the worker.
+pub(super) fn limit_memory(bytes_max: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // The hard limit stays: what an infer worker needs is known in two steps, of which the second
+    // allows more.
+    let maximum = getrlimit(Resource::As).maximum;
+    let current = maximum.map_or(bytes_max, |maximum| maximum.min(bytes_max));
+    let _ = setrlimit(Resource::As, Rlimit { current: Some(current), maximum });
+}
+
+/// Leaves no core files, and steps back behind the owner's programs.
+fn step_back() {
+    use rustix::process::{Resource, Rlimit, nice, setrlimit};
     let core = Rlimit { current: Some(0), maximum: Some(0) };
     let _ = setrlimit(Resource::Core, core);
     let _ = nice(limits::WORKER_NICE);

@@ -1,23 +1,20 @@
 //! A worker process from the outside: started on demand, watched, started again with back-off.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use openledger_wire::worker::{FetchSetup, WorkerRequest, WorkerResponse};
 use thiserror::Error;
-use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
 use super::child::WorkerKind;
 use super::frame::{read_frame, write_frame};
+use super::spawn::spawn;
 use crate::limits;
 
 /// Why a worker gave no answer.
@@ -269,23 +266,8 @@ impl Worker {
     async fn start(&self) -> Result<Live, CallError> {
         let kind = self.kind.name();
         let failed = |reason: String| CallError::Start { kind, reason };
-        let (ours, theirs) =
-            std::os::unix::net::UnixStream::pair().map_err(|error| failed(error.to_string()))?;
-        ours.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-        let mut command = std::process::Command::new(&self.program.path);
-        command
-            .args(["worker", kind, "--time-ms", &self.time_max.as_millis().to_string()])
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            // A Ctrl-C is for the node, which then stops its workers in order.
-            .process_group(0);
-        let mut command = Command::from(command);
-        let child =
-            command.kill_on_drop(true).spawn().map_err(|error| failed(error.to_string()))?;
-        let socket = UnixStream::from_std(ours).map_err(|error| failed(error.to_string()))?;
+        let (child, socket) = spawn(&self.program, self.kind, self.time_max)
+            .map_err(|error| failed(error.to_string()))?;
         let (mut reader, mut writer) = socket.into_split();
         if let Some(setup) = &self.setup {
             write_frame(&mut writer, &WorkerRequest::Setup(setup.clone()))

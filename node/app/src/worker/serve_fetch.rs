@@ -1,7 +1,7 @@
 //! The fetch worker: many fetches at a time, because most of a fetch is waiting for one's turn.
 //!
-//! One process per node, so that politeness and the memory of robots.txt are the node's and not a
-//! child's.
+//! One process per network, for all its fetches, so that politeness and the memory of robots.txt are
+//! not one page's. Between networks the node itself keeps turns (`tasks::turns`).
 
 use std::sync::Arc;
 use std::time::Duration;

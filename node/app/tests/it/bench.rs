@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use openledger_app::tasks::{Bench, Counts, WorkError};
+use openledger_app::tasks::{Bench, Counts, Turns, WorkError};
 use openledger_app::worker::Worker;
 use openledger_app::{Conduct, Honest, Occasion, Shortcut};
 use openledger_refine::PROFILE_V1;
@@ -41,8 +41,10 @@ fn leased<T: Serialize>(kind: TaskKind, body: &T) -> LeasedTask {
 fn bench(site: &Site, conduct: impl Conduct + 'static) -> Bench {
     Bench {
         fetcher: Worker::fetch(program(), site.setup(), TIME),
-        refiners: vec![tokio::sync::Mutex::new(Worker::refine(program()))],
+        turns: Turns::alone(),
+        refiners: Arc::new([tokio::sync::Mutex::new(Worker::refine(program()))]),
         blobs: Arc::new(MemoryBlobs::new(NodeKey::from_seed(&[1; 32]).public())),
+        infer: None,
         conduct: Arc::new(conduct),
         counts: Counts::default(),
     }

@@ -1,10 +1,24 @@
-//! Real processes: the command line and the workers of the built program.
+//! Real processes: the command line, the workers and running nodes of the built program.
 
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod coordinator;
+#[cfg(test)]
+mod doctor;
+#[cfg(test)]
+mod models;
+#[cfg(test)]
+mod networks;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
+mod serving;
+#[cfg(test)]
 mod site;
+#[cfg(test)]
+mod unlocking;
 #[cfg(test)]
 mod workers;

@@ -1,0 +1,184 @@
+//! The fields that chat and completions share: how tokens are chosen, and when to stop.
+
+use openledger_wire::call::Sampling;
+use openledger_wire::{BlobId, List, Prose, limits as wire_limits};
+use serde_json::Value;
+
+use super::ApiFailure;
+use super::fields::{Fields, is_empty};
+use crate::limits;
+use crate::serving::{codes, failure};
+
+/// Texts that end an answer.
+pub(super) type Stops = List<Prose<64>, 4>;
+
+/// Whether an answer is streamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Streaming {
+    /// Whether it is.
+    pub(super) wanted: bool,
+    /// Whether the last event tells the usage.
+    pub(super) usage: bool,
+}
+
+/// How tokens are chosen. Without a seed every call draws anew.
+///
+/// # Errors
+/// Numbers out of range; no randomness.
+pub(super) fn sampling(fields: &Fields) -> Result<Sampling, ApiFailure> {
+    let at_least_0 = |permille: i32| u32::try_from(permille).unwrap_or(0);
+    let top_p = fields.permille("top_p", 0..=1_000, 1_000)?.max(1);
+    let top_k = fields.whole("top_k", 0..=u64::from(u32::MAX))?.unwrap_or(0);
+    Ok(Sampling {
+        temperature_permille: at_least_0(fields.permille("temperature", 0..=2_000, 1_000)?),
+        top_p_permille: u16::try_from(top_p).unwrap_or(1_000),
+        top_k: u32::try_from(top_k).unwrap_or(0),
+        presence_permille: fields.permille("presence_penalty", -2_000..=2_000, 0)?,
+        frequency_permille: fields.permille("frequency_penalty", -2_000..=2_000, 0)?,
+        seed: seed(fields)?,
+    })
+}
+
+fn seed(fields: &Fields) -> Result<[u8; 32], ApiFailure> {
+    let Some(value) = fields.get("seed") else {
+        let mut seed = [0; 32];
+        return match getrandom::fill(&mut seed) {
+            Ok(()) => Ok(seed),
+            Err(_) => {
+                let message = "the system gave no randomness; send a seed, or try again";
+                Err(ApiFailure::of_call(&failure(codes::ENGINE, message, 1_000), "seed"))
+            }
+        };
+    };
+    let number = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
+    let number =
+        number.ok_or_else(|| ApiFailure::invalid("seed", "seed must be a whole number"))?;
+    Ok(BlobId::of(format!("openledger api seed {number}").as_bytes()).0)
+}
+
+/// Tokens of the answer at most, by the first of these fields that is there.
+///
+/// # Errors
+/// A number out of range.
+pub(super) fn tokens_max(
+    fields: &Fields,
+    names: &[&str],
+    absent: u32,
+) -> Result<u32, ApiFailure> {
+    for name in names {
+        let max = wire_limits::CALL_TOKENS_MAX as u64;
+        if let Some(tokens) = fields.whole(name, 1..=max)? {
+            return Ok(u32::try_from(tokens).unwrap_or(absent));
+        }
+    }
+    Ok(absent)
+}
+
+/// Texts that end the answer: one, or up to four.
+///
+/// # Errors
+/// Too many, too long, or no texts.
+pub(super) fn stops(fields: &Fields) -> Result<Stops, ApiFailure> {
+    let wrong = || {
+        let message = "stop must be a text of 1 to 64 bytes, or a list of up to four of them";
+        ApiFailure::invalid("stop", message)
+    };
+    let one = |value: &Value| {
+        let text = value.as_str().filter(|text| !text.is_empty())?;
+        Prose::new(text).ok()
+    };
+    let texts: Option<Vec<_>> = match fields.get("stop") {
+        None => Some(Vec::new()),
+        Some(Value::Array(texts)) => texts.iter().map(one).collect(),
+        Some(text) => one(text).map(|text| vec![text]),
+    };
+    List::new(texts.ok_or_else(wrong)?).map_err(|_| wrong())
+}
+
+/// Whether and how the answer is streamed.
+///
+/// # Errors
+/// `stream_options` without `stream`.
+pub(super) fn streaming(fields: &Fields) -> Result<Streaming, ApiFailure> {
+    let wanted = fields.flag("stream")?;
+    let usage = match fields.get("stream_options") {
+        None => false,
+        Some(_) if !wanted => {
+            let message = "stream_options is only allowed with stream: true";
+            return Err(ApiFailure::invalid("stream_options", message));
+        }
+        Some(options) => options.get("include_usage").and_then(Value::as_bool).unwrap_or(false),
+    };
+    Ok(Streaming { wanted, usage })
+}
+
+/// Refuses what neither chat nor completions do here and what would change the answer.
+///
+/// # Errors
+/// The field's name.
+pub(super) fn refuse_unsupported(fields: &Fields) -> Result<(), ApiFailure> {
+    let is_one = |value: &Value| value.as_u64() == Some(1);
+    fields.refuse("n", is_one, "one answer per request; ask again for another")?;
+    fields.refuse("best_of", is_one, "one answer per request; ask again for another")?;
+    fields.refuse("logit_bias", is_empty, "leave it out")
+}
+
+/// How many likeliest tokens to name with each; one at least, since it tells the token's own text.
+pub(super) fn named(top: u64) -> u8 {
+    let top = top.clamp(1, limits::API_TOP_LOGPROBS_MAX);
+    u8::try_from(top).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn fields(value: &Value) -> Fields {
+        Fields::parse(value.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_those_of_openai_and_seeds_repeat() {
+        let plain = sampling(&fields(&json!({}))).unwrap();
+        assert_eq!((plain.temperature_permille, plain.top_p_permille, plain.top_k), (1_000, 1_000, 0));
+        assert_ne!(plain.seed, sampling(&fields(&json!({}))).unwrap().seed);
+        let seeded = |seed: Value| sampling(&fields(&json!({ "seed": seed }))).unwrap().seed;
+        assert_eq!(seeded(json!(-5)), seeded(json!(-5)));
+        assert_ne!(seeded(json!(5)), seeded(json!(-5)));
+        seeded(json!(u64::MAX));
+        assert!(sampling(&fields(&json!({"seed": 0.5}))).is_err());
+        let set = fields(&json!({"temperature": 0.7, "top_p": 0, "presence_penalty": -1.5}));
+        let set = sampling(&set).unwrap();
+        assert_eq!((set.temperature_permille, set.top_p_permille), (700, 1));
+        assert_eq!(set.presence_permille, -1_500);
+    }
+
+    #[test]
+    fn stops_and_lengths_are_bounded() {
+        assert_eq!(stops(&fields(&json!({"stop": "\n"}))).unwrap().len(), 1);
+        assert_eq!(stops(&fields(&json!({"stop": ["a", "b"]}))).unwrap().len(), 2);
+        for wrong in [json!(""), json!(["a", "b", "c", "d", "e"]), json!(5), json!(["a", 5]), json!("x".repeat(65))] {
+            let error = stops(&fields(&json!({ "stop": wrong }))).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some("stop"));
+        }
+        let both = fields(&json!({"max_tokens": 5, "max_completion_tokens": 7}));
+        let names = ["max_completion_tokens", "max_tokens"];
+        assert_eq!(tokens_max(&both, &names, 9).unwrap(), 7);
+        assert_eq!(tokens_max(&fields(&json!({})), &names, 9).unwrap(), 9);
+        let none = fields(&json!({"max_tokens": 0}));
+        assert_eq!(tokens_max(&none, &names, 9).unwrap_err().param.as_deref(), Some("max_tokens"));
+    }
+
+    #[test]
+    fn what_would_change_the_answer_is_refused_by_name() {
+        for (name, value) in [("n", json!(2)), ("best_of", json!(3)), ("logit_bias", json!({"5": 1}))] {
+            let error = refuse_unsupported(&fields(&json!({ name: value }))).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(name));
+            assert_eq!(error.code, "unsupported_parameter");
+        }
+        refuse_unsupported(&fields(&json!({"n": 1, "user": "x", "novelty": [1]}))).unwrap();
+        let wrong = fields(&json!({"stream_options": {"include_usage": true}}));
+        assert_eq!(streaming(&wrong).unwrap_err().param.as_deref(), Some("stream_options"));
+    }
+}

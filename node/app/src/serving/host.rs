@@ -1,0 +1,403 @@
+//! The process that holds the engine, from the outside: started when first needed, watched,
+//! started again with back-off.
+//!
+//! When it dies, every call in hand ends with a failure, and what it had in hand is suspected: an
+//! input that is there again and again when it crashes is refused for a while. Nothing is tried
+//! again by itself; that is for whoever called.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use openledger_wire::call::{Call, CallFailure, Embed, Embedded};
+use openledger_wire::worker::{InferRequest, InferResponse, InferSetup};
+use openledger_wire::{BlobId, Text, encode, limits as wire_limits};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::Child;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::in_hand::{InHand, Waiting, died};
+use super::suspects::{Death, Suspects};
+use super::{CallStream, codes, failure};
+use crate::limits;
+use crate::worker::{Program, WorkerKind, read_frame, spawn, write_frame};
+
+/// An adapter with its file.
+pub type AdapterFile = (BlobId, PathBuf);
+
+/// What a worker says of the model that it has loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Its name, as the file says.
+    pub name: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Tokens of context.
+    pub context: u32,
+    /// Class of the engine's results.
+    pub backend: String,
+}
+
+/// One infer worker over one base model.
+pub struct Host {
+    program: Program,
+    setup: InferSetup,
+    slot: AsyncMutex<Slot>,
+    next: AtomicU64,
+    starts: AtomicU64,
+    suspects: Arc<Suspects>,
+}
+
+/// The process at the moment, and how the last ones did.
+#[derive(Default)]
+struct Slot {
+    live: Option<Arc<Live>>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+struct Live {
+    requests: mpsc::Sender<InferRequest>,
+    in_hand: Arc<InHand>,
+    info: ModelInfo,
+    loaded: AsyncMutex<BTreeSet<BlobId>>,
+    pid: Option<u32>,
+    started: Instant,
+    end: CancellationToken,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+impl Host {
+    /// A host; nothing is started yet.
+    #[must_use]
+    pub fn new(program: Program, setup: InferSetup) -> Self {
+        Self {
+            program,
+            setup,
+            slot: AsyncMutex::default(),
+            next: AtomicU64::new(1),
+            starts: AtomicU64::new(0),
+            suspects: Arc::default(),
+        }
+    }
+
+    /// The base model.
+    #[must_use]
+    pub fn model(&self) -> BlobId {
+        self.setup.model
+    }
+
+    /// How often a process was started.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// The process id, while one runs.
+    pub async fn pid(&self) -> Option<u32> {
+        let slot = self.slot.lock().await;
+        slot.live.as_ref().filter(|live| !live.in_hand.is_dead()).and_then(|live| live.pid)
+    }
+
+    /// Requests that wait for an answer.
+    pub async fn in_hand(&self) -> usize {
+        self.slot.lock().await.live.as_ref().map_or(0, |live| live.in_hand.len())
+    }
+
+    /// Loads the model if that is not done, and says what it is.
+    ///
+    /// # Errors
+    /// What kept it from being loaded.
+    pub async fn info(&self) -> Result<ModelInfo, CallFailure> {
+        Ok(self.live().await?.info.clone())
+    }
+
+    /// Begins a call. What only the engine can say (the prompt is too long, for instance) comes
+    /// as the stream's first piece.
+    ///
+    /// # Errors
+    /// [`CallFailure`] if the process or an adapter cannot be had, or the input is in quarantine.
+    pub async fn call(
+        &self,
+        call: Call,
+        adapters: &[AdapterFile],
+    ) -> Result<CallStream, CallFailure> {
+        let input = {
+            // A call that goes on elsewhere is the same input.
+            let generated = openledger_wire::List::default();
+            fingerprint(&Call { generated, ..call.clone() })
+        };
+        self.suspects.check(input)?;
+        let live = self.live().await?;
+        self.load(&live, adapters).await?;
+        let id = self.number();
+        // Room for the whole answer, so that a slow reader holds nobody else up.
+        let tokens_max = usize::try_from(call.tokens_max).unwrap_or(usize::MAX);
+        let (sender, stream) = mpsc::channel(tokens_max.min(wire_limits::CALL_TOKENS_MAX) + 2);
+        let (done, is_done) = oneshot::channel();
+        let reader = sender.clone();
+        live.in_hand.expect(id, Waiting::Call { sender, input, _done: done })?;
+        live.ask(InferRequest::Call { id, call: Box::new(call) }).await;
+        tokio::spawn(async move {
+            tokio::select! {
+                // Nobody wants the answer any more.
+                () = reader.closed() => {
+                    live.in_hand.forget(id);
+                    live.ask(InferRequest::Cancel { id }).await;
+                }
+                _ = is_done => {}
+            }
+        });
+        Ok(stream)
+    }
+
+    /// Turns texts into vectors.
+    ///
+    /// # Errors
+    /// [`CallFailure`].
+    pub async fn embed(
+        &self,
+        embed: Embed,
+        adapters: &[AdapterFile],
+    ) -> Result<Embedded, CallFailure> {
+        let input = fingerprint(&embed);
+        self.suspects.check(input)?;
+        let live = self.live().await?;
+        self.load(&live, adapters).await?;
+        let id = self.number();
+        let (sender, answer) = oneshot::channel();
+        live.in_hand.expect(id, Waiting::Embed { sender, input })?;
+        live.ask(InferRequest::Embed { id, embed }).await;
+        live.answer(id, answer, limits::EMBED_TIME_MAX).await
+    }
+
+    /// Ends the process, if one runs; the next call starts another.
+    pub async fn stop(&self) {
+        if let Some(live) = self.slot.lock().await.live.take() {
+            live.end.cancel();
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Has the process load those adapters that it does not know.
+    async fn load(&self, live: &Live, adapters: &[AdapterFile]) -> Result<(), CallFailure> {
+        if adapters.is_empty() {
+            return Ok(());
+        }
+        let mut loaded = live.loaded.lock().await;
+        let known = loaded.clone();
+        for (adapter, path) in adapters.iter().filter(|(id, _)| !known.contains(id)) {
+            self.suspects.check(adapter.0)?;
+            let Ok(path) = Text::new(path.display().to_string()) else {
+                let message = format!("the path {} is too long; move it up", path.display());
+                return Err(failure(codes::BAD_FILE, &message, 0));
+            };
+            let id = self.number();
+            let (sender, answer) = oneshot::channel();
+            live.in_hand.expect(id, Waiting::Adapter { sender, input: adapter.0 })?;
+            live.ask(InferRequest::Adapter { id, adapter: *adapter, path }).await;
+            let bytes = live.answer(id, answer, limits::ADAPTER_TIME_MAX).await?;
+            tracing::debug!(adapter = %adapter, bytes, "an adapter is loaded");
+            loaded.insert(*adapter);
+        }
+        Ok(())
+    }
+
+    /// The running process, or a new one.
+    async fn live(&self) -> Result<Arc<Live>, CallFailure> {
+        let mut slot = self.slot.lock().await;
+        if let Some(live) = &slot.live {
+            if !live.in_hand.is_dead() {
+                return Ok(Arc::clone(live));
+            }
+            slot.bury();
+        }
+        if let Some(not_before) = slot.not_before {
+            let wait = not_before.saturating_duration_since(Instant::now());
+            if wait > limits::WORKER_WAIT_MAX {
+                let message = "the engine's process died several times and rests for a while";
+                return Err(failure(codes::START, message, millis(wait)));
+            }
+            tokio::time::sleep(wait).await;
+        }
+        match self.start().await {
+            Ok(live) => {
+                let live = Arc::new(live);
+                slot.live = Some(Arc::clone(&live));
+                Ok(live)
+            }
+            Err(failure) => {
+                slot.failed();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Starts a process and waits until its model is loaded.
+    async fn start(&self) -> Result<Live, CallFailure> {
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
+        let (child, socket) = spawn(&self.program, WorkerKind::Infer, limits::INFER_TIME_MAX)
+            .map_err(|error| not_started(&error))?;
+        let (mut reader, mut writer) = socket.into_split();
+        write_frame(&mut writer, &InferRequest::Setup(self.setup.clone()))
+            .await
+            .map_err(|error| not_started(&error))?;
+        let ready = read_frame::<InferResponse>(&mut reader);
+        let info = match tokio::time::timeout(limits::INFER_START_TIME_MAX, ready).await {
+            Ok(Ok(Some(InferResponse::Ready { name, architecture, context, backend }))) => {
+                let (name, architecture) = (name.to_string(), architecture.to_string());
+                ModelInfo { name, architecture, context, backend: backend.to_string() }
+            }
+            Ok(Ok(Some(InferResponse::Failed { failure, .. }))) => return Err(failure),
+            Ok(Ok(_)) => return Err(not_started(&"it ended while it loaded the model")),
+            Ok(Err(error)) => return Err(not_started(&error)),
+            Err(_) => return Err(not_started(&"the model was not loaded in time")),
+        };
+        let (pid, took) = (child.id(), begun.elapsed().as_millis());
+        tracing::info!(model = info.name, pid, ms = took, "a model is loaded");
+        let (requests, queue) = mpsc::channel(limits::INFER_QUEUE_MAX);
+        let (in_hand, end) = (Arc::new(InHand::default()), CancellationToken::new());
+        tokio::spawn(write_all(writer, queue));
+        let watch = Watch {
+            child,
+            in_hand: Arc::clone(&in_hand),
+            suspects: Arc::clone(&self.suspects),
+            end: end.clone(),
+        };
+        tokio::spawn(watch.listen(reader));
+        let (loaded, started) = (AsyncMutex::default(), Instant::now());
+        Ok(Live { requests, in_hand, info, loaded, pid, started, end })
+    }
+}
+
+impl Live {
+    /// Sends a request. If the process is dead, whoever waits is told by who watches it.
+    async fn ask(&self, request: InferRequest) {
+        if self.requests.send(request).await.is_err() {
+            tracing::debug!("an infer worker does not read any more");
+        }
+    }
+
+    async fn answer<T>(
+        &self,
+        id: u64,
+        answer: oneshot::Receiver<Result<T, CallFailure>>,
+        time_max: Duration,
+    ) -> Result<T, CallFailure> {
+        match tokio::time::timeout(time_max, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(died()),
+            Err(_) => {
+                self.in_hand.forget(id);
+                self.ask(InferRequest::Cancel { id }).await;
+                let message = format!("it took more than {} s", time_max.as_secs());
+                Err(failure(codes::BUSY, &message, 1_000))
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// Clears away a process that died, and decides when the next may start.
+    fn bury(&mut self) {
+        let Some(live) = self.live.take() else { return };
+        if live.started.elapsed() >= limits::WORKER_GOOD {
+            self.failures = 0;
+        }
+        self.failed();
+    }
+
+    fn failed(&mut self) {
+        let doublings = self.failures.min(16);
+        let wait = limits::WORKER_RESTART_MIN.saturating_mul(1 << doublings);
+        self.not_before = Some(Instant::now() + wait.min(limits::WORKER_RESTART_MAX));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+/// Hands answers to who waits for them until the process is gone, then tells the others.
+struct Watch {
+    child: Child,
+    in_hand: Arc<InHand>,
+    suspects: Arc<Suspects>,
+    end: CancellationToken,
+}
+
+impl Watch {
+    async fn listen(mut self, mut reader: OwnedReadHalf) {
+        loop {
+            let answer = tokio::select! {
+                answer = read_frame::<InferResponse>(&mut reader) => answer,
+                () = self.end.cancelled() => break,
+            };
+            match answer {
+                Ok(Some(answer)) => {
+                    if let Some(input) = self.in_hand.answer(answer) {
+                        self.suspects.clear(input);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!("failed to {error}; the infer worker is ended");
+                    break;
+                }
+            }
+        }
+        // Its socket is closed or makes no sense: if it has not ended, it does now. One that died
+        // by itself is given a moment, so that its last word is its own.
+        let death = if self.end.is_cancelled() {
+            Death::Wanted
+        } else {
+            let moment = Duration::from_millis(500);
+            let status = tokio::time::timeout(moment, self.child.wait()).await;
+            status.ok().and_then(Result::ok).map_or(Death::Crash, Death::of)
+        };
+        // Does nothing to one that has ended.
+        let _ = self.child.kill().await;
+        let waiting = self.in_hand.close();
+        if death != Death::Wanted {
+            tracing::warn!(in_hand = waiting.len(), ?death, "the infer worker died");
+        }
+        // Noted before anybody is told, so that who asks again at once is known.
+        let inputs: Vec<[u8; 32]> = waiting.iter().map(Waiting::input).collect();
+        self.suspects.died(&inputs, death);
+        for one in waiting {
+            one.fail(died());
+        }
+    }
+}
+
+async fn write_all(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<InferRequest>) {
+    while let Some(request) = queue.recv().await {
+        if let Err(error) = write_frame(&mut writer, &request).await {
+            tracing::debug!("an infer worker does not read any more: {error}");
+            return;
+        }
+    }
+}
+
+/// What identifies an input, however often it comes.
+fn fingerprint<T: serde::Serialize>(input: &T) -> [u8; 32] {
+    encode(input).map_or([0; 32], |bytes| BlobId::of(&bytes).0)
+}
+
+fn not_started(why: &dyn std::fmt::Display) -> CallFailure {
+    let message = format!("failed to start the engine's process: {why}");
+    failure(codes::START, &message, 2_000)
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
