@@ -54,6 +54,23 @@ pub struct Stats {
     pub waiting: u64,
     /// Proofs that gossip brought before the link did.
     pub proofs_first_seen_by_gossip: u64,
+    /// What became of the documents.
+    pub documents: Documents,
+}
+
+/// What became of the documents that campaigns paid for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Documents {
+    /// Fetched from the nodes that made them, as blobs, and verified.
+    pub collected: u64,
+    /// Of these, near-duplicates of an earlier one.
+    pub duplicates: u64,
+    /// Still to be fetched.
+    pub waiting: u64,
+    /// Not delivered, or refused as not what was proven, by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// The first height of the log that was not looked at for documents.
+    pub next_height: Height,
 }
 
 /// A closed epoch.
@@ -91,6 +108,35 @@ pub struct Campaign {
     pub replicas: u8,
     /// Pages to fetch.
     pub urls: Vec<String>,
+    /// What to ask of models.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub infer: Vec<Infer>,
+}
+
+/// Prompts for a model with adapters.
+#[derive(Clone, Debug, Serialize)]
+pub struct Infer {
+    /// Blob id of the base model.
+    pub model: String,
+    /// What pages call it.
+    pub model_name: String,
+    /// Adapters to put on it.
+    pub adapters: Vec<InferAdapter>,
+    /// Chats, one task each.
+    pub prompts: Vec<serde_json::Value>,
+    /// Tokens of an answer at most.
+    pub tokens_max: u32,
+    /// Temperature in thousandths; 0 is greedy.
+    pub temperature_permille: u32,
+}
+
+/// An adapter on a base model.
+#[derive(Clone, Debug, Serialize)]
+pub struct InferAdapter {
+    /// Its blob id.
+    pub id: String,
+    /// What pages call it.
+    pub name: String,
 }
 
 #[derive(Deserialize)]

@@ -1,14 +1,15 @@
 //! The settlement chain: anvil behind a guard, with the contracts on it.
 
-use std::ffi::OsString;
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use flate2::read::GzDecoder;
 use openledger_contracts::{Chain, ChainOptions, EscrowConfig, Rewards, RewardsConfig};
 use openledger_wire::profile::ChainContact;
 use openledger_wire::{Epoch, EvmAddress, List, Open, SettlementKey, Text};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::child::{Child, Spawn};
 use crate::limits;
@@ -23,6 +24,7 @@ pub struct LocalChain {
     pub url: String,
     /// Keys of accounts with native currency; everybody knows them.
     pub keys: Vec<SettlementKey>,
+    http: reqwest::Client,
 }
 
 /// What the contracts need to know of the rules.
@@ -51,40 +53,66 @@ impl LocalChain {
     /// # Errors
     /// What it says.
     pub async fn start(programs: &Programs, logs: &Path, accounts: usize) -> anyhow::Result<Self> {
-        let guarded: Vec<OsString> = [
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--chain-id",
-            &limits::CHAIN_ID.to_string(),
-            "--block-time",
-            &limits::BLOCK_TIME.as_secs().to_string(),
-            "--accounts",
-            &accounts.to_string(),
-        ]
-        .map(OsString::from)
-        .to_vec();
-        let mut child = Spawn::new("chain", &programs.devnet)
-            .args(["guard", "--"])
-            .arg(programs.anvil.as_os_str())
-            .args(guarded)
-            .variable("NO_COLOR", "1")
-            .start(logs)?;
-        let mut keys = Vec::new();
-        let url = child
-            .wait_for(|line| {
-                keys.extend(key_of(line));
-                Some(format!("http://{}", line.strip_prefix("Listening on ")?.trim()))
-            })
-            .await?;
+        let (child, url, keys) = listen(command(programs, 0, accounts), logs).await?;
         if keys.len() < accounts {
             bail!(
                 "start anvil: it shows {} keys, {accounts} were asked for; use anvil 1.7",
                 keys.len()
             );
         }
-        Ok(Self { child, url, keys })
+        let http = reqwest::Client::builder().no_proxy().timeout(limits::ANSWER_TIME_MAX);
+        let http = http.build().context("set up the HTTP client")?;
+        Ok(Self { child, url, keys, http })
+    }
+
+    /// Writes the whole chain to a file, as [`LocalChain::start_again`] reads it.
+    ///
+    /// # Errors
+    /// When the chain does not answer, or the file cannot be written.
+    pub async fn save(&self, to: &Path) -> anyhow::Result<()> {
+        let packed = self.ask("anvil_dumpState", json!([])).await?;
+        let packed = packed.as_str().unwrap_or_default().trim_start_matches("0x");
+        let packed = hex::decode(packed).context("read the chain's state")?;
+        let mut state = Vec::new();
+        let mut unpacked = GzDecoder::new(packed.as_slice()).take(limits::CHAIN_STATE_BYTES_MAX);
+        unpacked.read_to_end(&mut state).context("read the chain's state")?;
+        std::fs::write(to, state).with_context(|| format!("write {}", to.display()))
+    }
+
+    /// Starts anvil again on its port, with a saved chain, and waits until it listens.
+    ///
+    /// # Errors
+    /// What it says.
+    pub async fn start_again(
+        &mut self,
+        programs: &Programs,
+        logs: &Path,
+        state: &Path,
+    ) -> anyhow::Result<()> {
+        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok());
+        let port = port.with_context(|| format!("find the chain's port in {}", self.url))?;
+        let command = command(programs, port, self.keys.len());
+        let command = command.arg("--load-state").arg(state.as_os_str());
+        self.child = listen(command, logs).await?.0;
+        Ok(())
+    }
+
+    /// Number of the newest block.
+    ///
+    /// # Errors
+    /// When the chain does not answer.
+    pub async fn block(&self) -> anyhow::Result<u64> {
+        let number = self.ask("eth_blockNumber", json!([])).await?;
+        let digits = number.as_str().unwrap_or_default().trim_start_matches("0x");
+        u64::from_str_radix(digits, 16).with_context(|| format!("read the block number {number}"))
+    }
+
+    /// Takes the newest blocks back; empty ones take their places, their transactions are gone.
+    ///
+    /// # Errors
+    /// What the chain says.
+    pub async fn reorganise(&self, blocks: u64) -> anyhow::Result<()> {
+        self.ask("anvil_reorg", json!([blocks, []])).await.map(|_| ())
     }
 
     /// A connection that sends with one of the keys.
@@ -147,19 +175,49 @@ impl LocalChain {
     /// Sets an account's native balance to 1,000.
     async fn give_gas(&self, account: EvmAddress) -> anyhow::Result<()> {
         let balance = format!("0x{:x}", 1_000 * Open::ONE.0);
-        let request = json!({
-            "jsonrpc": "2.0", "id": 1, "method": "anvil_setBalance",
-            "params": [format!("0x{account}"), balance],
-        });
-        let client = reqwest::Client::builder().no_proxy().timeout(limits::ANSWER_TIME_MAX);
-        let client = client.build().context("set up the HTTP client")?;
-        let answer = client.post(&self.url).json(&request).send().await.context("ask the chain")?;
-        let answer: serde_json::Value = answer.json().await.context("ask the chain")?;
+        let parameters = json!([format!("0x{account}"), balance]);
+        self.ask("anvil_setBalance", parameters).await.map(|_| ())
+    }
+
+    async fn ask(&self, method: &str, parameters: Value) -> anyhow::Result<Value> {
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": parameters });
+        let answer = self.http.post(&self.url).json(&request).send().await;
+        let answer = answer.with_context(|| format!("ask the chain for {method}"))?;
+        let mut answer: Value =
+            answer.json().await.with_context(|| format!("ask the chain for {method}"))?;
         match answer.get("error") {
-            Some(error) => bail!("give the coordinator gas: {error}"),
-            None => Ok(()),
+            Some(error) => bail!("ask the chain for {method}: {error}"),
+            None => Ok(answer.get_mut("result").map(Value::take).unwrap_or_default()),
         }
     }
+}
+
+/// Anvil behind its guard, on a port; 0 for a free one.
+fn command(programs: &Programs, port: u16, accounts: usize) -> Spawn {
+    Spawn::new("chain", &programs.guard)
+        .arg(programs.anvil.as_os_str())
+        .args(["--host", "127.0.0.1"])
+        .args(["--port".to_owned(), port.to_string()])
+        .args(["--chain-id".to_owned(), limits::CHAIN_ID.to_string()])
+        .args(["--block-time".to_owned(), limits::BLOCK_TIME.as_secs().to_string()])
+        .args(["--accounts".to_owned(), accounts.to_string()])
+        .variable("NO_COLOR", "1")
+}
+
+/// Starts anvil and waits until it listens; gives its URL and the keys that it shows.
+async fn listen(
+    command: Spawn,
+    logs: &Path,
+) -> anyhow::Result<(Child, String, Vec<SettlementKey>)> {
+    let mut child = command.start(logs)?;
+    let mut keys = Vec::new();
+    let url = child
+        .wait_for(|line| {
+            keys.extend(key_of(line));
+            Some(format!("http://{}", line.strip_prefix("Listening on ")?.trim()))
+        })
+        .await?;
+    Ok((child, url, keys))
 }
 
 /// The secret key in a line of anvil's banner.

@@ -112,14 +112,16 @@ impl Spawn {
             .with_context(|| format!("start {} ({})", self.name, self.program.display()))?;
         let (input, output) = (process.stdin.take(), process.stdout.take());
         let output = output.map(BufReader::new);
-        Ok(Child { name: self.name.clone(), log, process, input, output })
+        let (spawn, logs) = (self.clone(), logs.to_owned());
+        Ok(Child { spawn, logs, log, process, input, output })
     }
 }
 
 /// A running process.
 #[derive(Debug)]
 pub struct Child {
-    name: String,
+    spawn: Spawn,
+    logs: PathBuf,
     log: PathBuf,
     process: Process,
     input: Option<ChildStdin>,
@@ -127,6 +129,41 @@ pub struct Child {
 }
 
 impl Child {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spawn.name
+    }
+
+    /// Its process number, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Kills it as a power cut would: it learns nothing of it. Comes back when it is gone.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill().await.with_context(|| format!("kill {}", self.name()))
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn wait(&mut self) {
+        // A process that cannot be waited for is not there.
+        let _ = self.process.wait().await;
+    }
+
+    /// Starts it again as it was started, after it has ended; its output is to be read anew.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        *self = self.spawn.start(&self.logs)?;
+        Ok(())
+    }
+
     /// Reads lines of its standard output until one is what is looked for; later ones go to its
     /// log.
     ///
@@ -137,7 +174,7 @@ impl Child {
         mut wanted: impl FnMut(&str) -> Option<T>,
     ) -> anyhow::Result<T> {
         let Some(mut output) = self.output.take() else {
-            bail!("wait for {}: its output is read already", self.name);
+            bail!("wait for {}: its output is read already", self.name());
         };
         let mut seen = Vec::new();
         let found = async {
@@ -164,9 +201,9 @@ impl Child {
                 });
                 Ok(found)
             }
-            Ok(Ok(None)) => bail!("start {}: it ended at once: {}", self.name, self.last_words()),
-            Ok(Err(error)) => Err(error).with_context(|| format!("read what {} says", self.name)),
-            Err(_) => bail!("start {}: it does not get ready: {}", self.name, self.last_words()),
+            Ok(Ok(None)) => bail!("start {}: it ended at once: {}", self.name(), self.last_words()),
+            Ok(Err(error)) => Err(error).with_context(|| format!("read what {} says", self.name())),
+            Err(_) => bail!("start {}: it does not get ready: {}", self.name(), self.last_words()),
         }
     }
 
@@ -177,7 +214,7 @@ impl Child {
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.process.try_wait().context("watch a process")? {
             None => Ok(()),
-            Some(status) => bail!("{} ended with {status}: {}", self.name, self.last_words()),
+            Some(status) => bail!("{} ended with {status}: {}", self.name(), self.last_words()),
         }
     }
 

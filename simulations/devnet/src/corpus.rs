@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use openledger_wire::BlobId;
+use reqwest::Url;
 
 use crate::limits;
 
@@ -26,6 +27,8 @@ pub struct Slice {
     pub host: String,
     /// Path of each page on the host, and its file.
     pub pages: Vec<(String, PathBuf)>,
+    /// Its robots.txt; `None` for one with a pause and closed paths, as many sites have.
+    pub robots: Option<String>,
 }
 
 /// The folders to serve from: those that were named, or those of the packages.
@@ -94,7 +97,11 @@ pub fn deal(roots: &[PathBuf], pages: usize) -> anyhow::Result<Vec<Slice>> {
     }
     let hosts = limits::HOSTS.min(pages);
     let mut slices: Vec<Slice> = (1..=hosts)
-        .map(|n| Slice { host: format!("docs{n:02}.devnet"), pages: Vec::new() })
+        .map(|n| Slice {
+            host: format!("docs{n:02}.devnet"),
+            pages: Vec::new(),
+            robots: None,
+        })
         .collect();
     // Evenly over everything that is there, so that all packages are served from.
     for at in 0..pages {
@@ -105,6 +112,68 @@ pub fn deal(roots: &[PathBuf], pages: usize) -> anyhow::Result<Vec<Slice>> {
         }
     }
     Ok(slices)
+}
+
+/// Folders of somebody's own, each as one more host: every HTML file at its path, whatever its
+/// size, and the folder's own robots.txt if it has one.
+///
+/// # Errors
+/// A folder without pages or with too many of them.
+pub fn sites(folders: &[PathBuf]) -> anyhow::Result<Vec<Slice>> {
+    if folders.len() > limits::SITES_MAX {
+        bail!("serve {} folders: --site takes {}", folders.len(), limits::SITES_MAX);
+    }
+    let numbered = folders.iter().zip(1u8..);
+    numbered.map(|(folder, n)| site(folder, format!("site{n:02}.devnet"))).collect()
+}
+
+fn site(root: &Path, host: String) -> anyhow::Result<Slice> {
+    if !root.is_dir() {
+        bail!("serve {}: there is no such folder; correct --site", root.display());
+    }
+    let (mut pages, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        fs::read_dir(&folder).with_context(|| format!("read the folder {}", folder.display()))?;
+        for path in children(&folder) {
+            let Ok(about) = fs::symlink_metadata(&path) else { continue };
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(".");
+            let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
+            let is_html = matches!(end.to_ascii_lowercase().as_str(), "html" | "htm");
+            if name.starts_with('.') {
+                continue;
+            } else if about.is_dir() {
+                folders.push(path);
+            } else if about.is_file() && is_html {
+                pages.push((url_path(root, &path)?, path));
+            }
+        }
+    }
+    if pages.is_empty() || pages.len() > limits::SITE_PAGES_MAX {
+        bail!(
+            "serve {}: it holds {} HTML files, 1 to {} fit; name another folder by --site",
+            root.display(),
+            pages.len(),
+            limits::SITE_PAGES_MAX
+        );
+    }
+    pages.sort();
+    let robots = match fs::read_to_string(root.join("robots.txt")) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).context("read a folder's robots.txt"),
+    };
+    Ok(Slice { host, pages, robots })
+}
+
+/// The path of a file below a root as it is written in a URL.
+fn url_path(root: &Path, file: &Path) -> anyhow::Result<String> {
+    let below = file.strip_prefix(root).context("find a page in its folder")?;
+    let parts = below.iter().map(|part| part.to_string_lossy().into_owned());
+    let mut url = Url::parse("http://site.devnet/").context("write a URL")?;
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.clear().extend(parts);
+    }
+    Ok(url.path().to_owned())
 }
 
 /// All URLs, a page of each host in turn, so that no host is asked for all of its pages at once.
@@ -195,6 +264,27 @@ mod tests {
         assert_eq!(urls.iter().collect::<BTreeSet<_>>().len(), 60);
         assert!(urls[0].starts_with("http://docs01.devnet/0/"), "{}", urls[0]);
         assert!(urls[1].starts_with("http://docs02.devnet/0/"), "{}", urls[1]);
+    }
+
+    #[test]
+    fn a_folder_of_ones_own_is_a_host_with_its_paths_and_its_robots_txt() {
+        let folder = folder(3);
+        fs::create_dir(folder.path().join("a b")).unwrap();
+        fs::write(folder.path().join("a b/caf\u{e9}.htm"), "<p>short</p>").unwrap();
+        fs::write(folder.path().join("robots.txt"), "User-agent: *\nAllow: /\n").unwrap();
+        fs::write(folder.path().join(".hidden.html"), "<p>hidden</p>").unwrap();
+        let slice = sites(&[folder.path().to_owned()]).unwrap().remove(0);
+        assert_eq!(slice.host, "site01.devnet");
+        assert!(slice.robots.as_ref().unwrap().contains("Allow: /"));
+        let paths: Vec<&str> = slice.pages.iter().map(|(path, _)| path.as_str()).collect();
+        assert!(paths.contains(&"/a%20b/caf%C3%A9.htm"), "{paths:?}");
+        assert!(paths.contains(&"/index.html") && paths.contains(&"/deeper/page0.html"));
+        assert!(!paths.iter().any(|path| path.contains("hidden")), "{paths:?}");
+        let empty = tempfile::tempdir().unwrap();
+        for wrong in [empty.path(), Path::new("/nowhere")] {
+            let error = sites(&[wrong.to_owned()]).unwrap_err().to_string();
+            assert!(error.contains("--site"), "{error}");
+        }
     }
 
     #[test]

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use openledger_sim::Figures;
 use openledger_wire::ProofId;
+use openledger_wire::task::TaskKind;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::{Stats, Status};
+use crate::api::{Documents, Stats, Status};
+use crate::chaos::{self, Chaos, Promises};
+use crate::chats::{self, Chats};
 use crate::launch::{Network, Size};
 use crate::limits;
 use crate::money::{self, Claims};
@@ -30,6 +33,17 @@ pub struct Options {
     pub folder: PathBuf,
     /// Anvil, if it is named.
     pub anvil: Option<PathBuf>,
+    /// Faults to inject before everybody is paid.
+    pub chaos: Option<Chaos>,
+}
+
+impl Options {
+    /// When a run that ends by itself gives up.
+    fn time_max(&self) -> Duration {
+        let Some(chaos) = self.chaos else { return limits::ONCE_TIME_MAX };
+        let kills = u32::try_from(chaos.kills).unwrap_or(u32::MAX);
+        limits::CHAOS_TIME_MAX.saturating_add(limits::CHAOS_TIME_EACH.saturating_mul(kills))
+    }
 }
 
 /// How a run ended.
@@ -90,11 +104,20 @@ async fn follow(
 ) -> anyhow::Result<Findings> {
     let network_id = network.api.status().await?.network;
     let mut tally = Tally::new(network_id);
+    let chaos = match options.chaos {
+        None => None,
+        Some(chaos) => {
+            let promises = Promises::collect(&network.members)?;
+            let injected = chaos::inject(network, chaos, &promises, progress).await?;
+            Some((promises, injected))
+        }
+    };
     let mut waiting = Waiting("anything".to_owned());
+    let mut chats = None;
     let claims = loop {
         network.check()?;
         tokio::time::sleep(limits::LOOK_PAUSE).await;
-        if options.once && started.elapsed() > limits::ONCE_TIME_MAX {
+        if options.once && started.elapsed() > options.time_max() {
             progress.step(&format!(
                 "gave up after {} s, still waiting for: {}",
                 started.elapsed().as_secs(),
@@ -102,7 +125,7 @@ async fn follow(
             ));
             break None;
         }
-        match look(network, &mut tally, progress).await {
+        match look(network, &mut tally, &mut chats, progress).await {
             Ok(ControlFlow::Break(claims)) => break Some(claims),
             Ok(ControlFlow::Continue(next)) => waiting = next,
             // An answer that does not come is asked for again; a process that ended is noticed.
@@ -111,13 +134,20 @@ async fn follow(
     };
     let time = started.elapsed();
     progress.step("counting and auditing");
-    findings(network, tally, claims, time).await
+    let mut findings = findings(network, tally, claims, time).await?;
+    findings.chats = chats;
+    if let Some((promises, injected)) = chaos {
+        let kept = promises.compare(&network.members, &findings.tally).await?;
+        findings.chaos = Some((injected, kept));
+    }
+    Ok(findings)
 }
 
 /// Looks at the network once: shows how it stands, and claims when the time has come.
 async fn look(
     network: &Network,
     tally: &mut Tally,
+    chats: &mut Option<Chats>,
     progress: &mut Progress,
 ) -> anyhow::Result<ControlFlow<Claims, Waiting>> {
     let status = network.api.status().await?;
@@ -127,15 +157,32 @@ async fn look(
     tally.catch_up(&network.api).await?;
     // Who asks for traps waits long; the real pages are what is waited for.
     let pages = network.urls.iter().map(String::as_str).collect();
-    let tasks = tally.unjudged(&pages).min(status.tasks_open);
+    let tasks = tally.unjudged(&pages) + tally.unjudged_of(TaskKind::Infer);
+    let tasks = tasks.min(status.tasks_open);
     if tasks > 0 || stats.waiting > 0 {
         let proofs = stats.waiting;
         return later(format!("{tasks} tasks to be done and {proofs} proofs to be judged"));
+    }
+    if let Some(missing) = missing_documents(&stats.documents, tally) {
+        return later(missing);
+    }
+    // Once there is no work left, so that whatever is earned is earned by calls.
+    if let (Some(models), None) = (&network.models, &chats) {
+        progress.step("chatting with every adapter");
+        *chats = Some(chats::chat(network, models, tally.points()).await?);
     }
     Ok(match money::claim_all(network).await? {
         ControlFlow::Break(claims) => ControlFlow::Break(claims),
         ControlFlow::Continue(missing) => ControlFlow::Continue(Waiting(missing)),
     })
+}
+
+/// What is waited for until enough documents are collected, as long as more can come.
+fn missing_documents(documents: &Documents, tally: &Tally) -> Option<String> {
+    let Documents { collected, waiting, next_height, .. } = documents;
+    let may_come = *waiting > 0 || *next_height < tally.next_height();
+    let is_missing = *collected < limits::BAR_DOCUMENTS && may_come;
+    is_missing.then(|| format!("{waiting} documents to be collected beside {collected}"))
 }
 
 fn standing(status: &Status, stats: &Stats, pages: usize) -> String {
@@ -146,7 +193,7 @@ fn standing(status: &Status, stats: &Stats, pages: usize) -> String {
     let tasks: u64 = stats.tasks.values().sum();
     format!(
         "epoch {}, round {}: {} nodes, {}/{pages} pages refined, {} of {tasks} tasks open, \
-         {} proofs accepted, {} rejected, {} waiting, epoch {} claimable",
+         {} proofs accepted, {} rejected, {} waiting, {} documents collected, epoch {} claimable",
         status.epoch,
         status.round,
         status.connected,
@@ -155,6 +202,7 @@ fn standing(status: &Status, stats: &Stats, pages: usize) -> String {
         verdicts(" accepted"),
         verdicts(" rejected"),
         stats.waiting,
+        stats.documents.collected,
         status.claimable.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()),
     )
 }
@@ -167,20 +215,37 @@ async fn findings(
 ) -> anyhow::Result<Findings> {
     tally.catch_up(&network.api).await?;
     let mut noted: BTreeSet<ProofId> = BTreeSet::new();
-    let mut blobs_from_peers = 0;
+    let (mut blobs_from_peers, mut models_here, mut forwarded) = (0, 0, 0);
     for member in &network.members {
         if member.part.is_honest() {
-            blobs_from_peers += member.status(&network.programs).await?.blobs.fetched;
+            let status = member.status(&network.programs).await?;
+            blobs_from_peers += status.blobs.fetched;
+            models_here += status.models.bases + status.models.adapters;
+            forwarded += status.calls.forwarded;
         } else {
             noted.extend(member.cheats()?);
         }
     }
-    let first_by_gossip = network.api.stats().await?.proofs_first_seen_by_gossip;
+    let stats = network.api.stats().await?;
+    let (first_by_gossip, documents) = (stats.proofs_first_seen_by_gossip, stats.documents);
     let audited = match &claims {
         Some(claims) => Some(money::audit(network, claims.epoch).await?),
         None => None,
     };
-    Ok(Findings { tally, noted, blobs_from_peers, first_by_gossip, claims, audited, time })
+    Ok(Findings {
+        tally,
+        noted,
+        blobs_from_peers,
+        models_here,
+        forwarded,
+        documents,
+        first_by_gossip,
+        claims,
+        audited,
+        time,
+        chaos: None,
+        chats: None,
+    })
 }
 
 /// Ctrl-C and the polite signal of other programs.
@@ -210,9 +275,33 @@ impl Interrupted {
 ///
 /// # Errors
 /// Names the option and what fits.
-pub fn check_size(size: &Size) -> anyhow::Result<()> {
+pub fn check_size(size: &Size, chaos: Option<&Chaos>) -> anyhow::Result<()> {
     if size.nodes == 0 || size.nodes > limits::NODES_MAX {
         bail!("start {} nodes: --nodes takes 1 to {}", size.nodes, limits::NODES_MAX);
     }
+    if let Some(Chaos { kills, .. }) = chaos
+        && (*kills == 0 || *kills > limits::KILLS_MAX)
+    {
+        bail!("kill {kills} processes: --kills takes 1 to {}", limits::KILLS_MAX);
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openledger_wire::{Height, NetworkId};
+
+    #[test]
+    fn documents_are_waited_for_until_there_are_enough_or_no_more_can_come() {
+        let tally = Tally::new(NetworkId([1; 32]));
+        let missing = |collected, waiting, next_height| {
+            let next_height = Height(next_height);
+            let documents = Documents { collected, waiting, next_height, ..Documents::default() };
+            missing_documents(&documents, &tally).is_some()
+        };
+        assert!(missing(limits::BAR_DOCUMENTS - 1, 1, 9));
+        assert!(!missing(limits::BAR_DOCUMENTS, 1, 9));
+        assert!(!missing(3, 0, 0), "the log has no more");
+    }
 }

@@ -6,15 +6,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::task::JoinSet;
 
-use crate::api::{Api, Campaign};
+use crate::api::{Api, Campaign, Infer};
 use crate::chain::{Contracts, LocalChain, Terms};
 use crate::child::{Child, Spawn};
-use crate::corpus;
+use crate::corpus::{self, Slice};
 use crate::limits;
+use crate::models::{self, Models};
 use crate::nodes::{Member, cast, json};
 use crate::profile::{self, CoordinatorKeys, Parts, Ports, Rules};
 use crate::programs::Programs;
 use crate::progress::Progress;
+use crate::seeds;
 use crate::sites::Sites;
 use crate::traps::{self, Traps};
 
@@ -27,6 +29,23 @@ pub struct Size {
     pub pages: usize,
     /// Folders to serve pages from; empty for those of the packages.
     pub site_roots: Vec<PathBuf>,
+    /// Folders of somebody's own, each served whole as one more host.
+    pub sites: Vec<PathBuf>,
+    /// Pages of web servers that run on this machine.
+    pub seed_urls: Vec<String>,
+    /// The base model; nodes serve none without it.
+    pub model: Option<PathBuf>,
+}
+
+impl Size {
+    /// Hosts with their pages: the user's own folders first, so that they are done first.
+    fn slices(&self) -> anyhow::Result<Vec<Slice>> {
+        let mut slices = corpus::sites(&self.sites)?;
+        if self.pages > 0 || (self.sites.is_empty() && self.seed_urls.is_empty()) {
+            slices.extend(corpus::deal(&corpus::roots(&self.site_roots)?, self.pages)?);
+        }
+        Ok(slices)
+    }
 }
 
 /// A running network.
@@ -52,6 +71,8 @@ pub struct Network {
     pub members: Vec<Member>,
     /// URLs of the campaign.
     pub urls: Vec<String>,
+    /// What nodes serve, if they serve anything.
+    pub models: Option<Models>,
     children: Vec<Child>,
 }
 
@@ -68,11 +89,14 @@ impl Network {
     ) -> anyhow::Result<Self> {
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
-        let slices = corpus::deal(&corpus::roots(&size.site_roots)?, size.pages)?;
-        let urls = corpus::urls(&slices);
+        let slices = size.slices()?;
+        let seeds = seeds::find(&size.seed_urls).await?;
+        let mut urls: Vec<String> = seeds.iter().map(|seed| seed.url.clone()).collect();
+        urls.extend(corpus::urls(&slices));
         let (sites, traps) = (Sites::start(&slices).await?, Traps::start().await?);
         let mut addresses = sites.addresses.clone();
         addresses.insert(format!("{}:80", traps::HOST), traps.address);
+        addresses.extend(seeds.into_iter().map(|seed| (seed.host, seed.address)));
         progress.step("starting the chain, making keys, deploying contracts");
         let coordinator = folder.join("coordinator");
         let keys = coordinator_keys(&programs, &coordinator).await?;
@@ -89,7 +113,14 @@ impl Network {
             Ok::<_, anyhow::Error>((chain, contracts))
         };
         let identities = identities(&programs, folder, size.nodes);
-        let ((chain, contracts), members) = tokio::try_join!(chain_ready, identities)?;
+        let ((chain, contracts), mut members) = tokio::try_join!(chain_ready, identities)?;
+        let models = match &size.model {
+            None => None,
+            Some(model) => {
+                progress.step("making adapters, giving models to nodes");
+                Some(models::plant(&programs, folder, model, &mut members).await?)
+            }
+        };
         progress.step("starting the coordinator");
         let ports = Ports::free(std::net::Ipv4Addr::LOCALHOST).context("find free ports")?;
         let honest = members.iter().filter(|member| member.part.is_honest());
@@ -115,6 +146,7 @@ impl Network {
             api,
             members,
             urls,
+            models,
             children: vec![started],
         };
         if let Err(error) = network.populate(&logs, progress).await {
@@ -156,16 +188,57 @@ impl Network {
             );
             tokio::time::sleep(limits::LOOK_PAUSE / 4).await;
         }
-        let campaign = |name: &str, urls: Vec<String>| Campaign {
+        self.fund("manuals", self.urls.clone()).await?;
+        self.fund("traps", traps::urls()).await?;
+        match &self.models {
+            None => Ok(()),
+            Some(models) => self.fund_all("answers", Vec::new(), models.work()).await,
+        }
+    }
+
+    /// Funds a campaign for pages.
+    ///
+    /// # Errors
+    /// The coordinator's reason.
+    pub async fn fund(&self, name: &str, urls: Vec<String>) -> anyhow::Result<()> {
+        self.fund_all(name, urls, Vec::new()).await
+    }
+
+    async fn fund_all(
+        &self,
+        name: &str,
+        urls: Vec<String>,
+        infer: Vec<Infer>,
+    ) -> anyhow::Result<()> {
+        let campaign = Campaign {
             name: name.to_owned(),
             contact: "operator@devnet.invalid".to_owned(),
             terms: "documentation under free licences".to_owned(),
             budget: limits::CAMPAIGN_POINTS,
             replicas: 2,
             urls,
+            infer,
         };
-        self.api.fund(&campaign("manuals", self.urls.clone())).await?;
-        self.api.fund(&campaign("traps", traps::urls())).await
+        self.api.fund(&campaign).await
+    }
+
+    /// The process of a node or of the coordinator.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn child_mut(&mut self, name: &str) -> anyhow::Result<&mut Child> {
+        let child = self.children.iter_mut().find(|child| child.name() == name);
+        child.with_context(|| format!("find the process of {name}"))
+    }
+
+    /// Fails if a process has ended that is not named.
+    ///
+    /// # Errors
+    /// Its last words.
+    pub fn check_all_but(&mut self, down: &[&str]) -> anyhow::Result<()> {
+        let chain = std::iter::once(&mut self.chain.child);
+        let up = chain.chain(&mut self.children).filter(|child| !down.contains(&child.name()));
+        up.map(Child::check).collect()
     }
 
     /// Fails if a process has ended.
@@ -173,8 +246,7 @@ impl Network {
     /// # Errors
     /// Its last words.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        self.chain.child.check()?;
-        self.children.iter_mut().try_for_each(Child::check)
+        self.check_all_but(&[])
     }
 
     /// Ends all processes: first all but the chain at once, then the chain.

@@ -8,18 +8,22 @@
 
 pub mod api;
 pub mod chain;
+pub mod chaos;
+pub mod chats;
 pub mod child;
 pub mod corpus;
 pub mod devnet;
 pub mod guard;
 pub mod launch;
 pub mod limits;
+pub mod models;
 pub mod money;
 pub mod nodes;
 pub mod profile;
 pub mod programs;
 pub mod progress;
 pub mod report;
+pub mod seeds;
 pub mod sites;
 pub mod tally;
 pub mod traps;

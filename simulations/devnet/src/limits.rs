@@ -27,6 +27,8 @@ pub const BLOCK_TIME: Duration = Duration::from_secs(1);
 pub const WINDOW: Duration = Duration::from_secs(10);
 /// Between asking for money back from the escrow and taking it.
 pub const THAW: Duration = Duration::from_secs(10);
+/// The chain's whole state, unpacked: a run of hours takes some tens of megabytes.
+pub const CHAIN_STATE_BYTES_MAX: u64 = 512 << 20;
 /// Epochs that the rewards contract is funded for.
 pub const EPOCHS_FUNDED: u128 = 1_000;
 
@@ -61,5 +63,79 @@ pub const BAR_NODES: u64 = 5;
 pub const BAR_URLS: u64 = 200;
 /// The bar for accounts that fetched each page.
 pub const BAR_ACCOUNTS: u64 = 2;
-/// The bar for pages and documents fetched from peers.
-pub const BAR_BLOBS: u64 = 50;
+/// The bar for documents that the coordinator fetched from the nodes that made them.
+pub const BAR_DOCUMENTS: u64 = 50;
+
+/// Pages of one folder that `--site` serves: more than a campaign of this size can refine in the
+/// time of a run.
+pub const SITE_PAGES_MAX: usize = 1_000;
+/// Folders that `--site` serves: their addresses follow those of the other hosts, below the traps'.
+pub const SITES_MAX: usize = 100;
+/// Pages that `--seed-url` names.
+pub const SEEDS_MAX: usize = 100;
+/// A local web server answers a first question within this time.
+pub const SEED_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Processes that `--chaos` kills when nobody says otherwise.
+pub const KILLS: usize = 50;
+/// The bar for them.
+pub const BAR_KILLS: u64 = 50;
+/// More would take hours.
+pub const KILLS_MAX: usize = 10_000;
+/// The longest pause before a fault: several faults meet within one lease of a devnet, and few do.
+pub const FAULT_PAUSE_MS_MAX: u64 = 4_000;
+/// The longest time for which the coordinator is away after an ordinary kill.
+pub const AWAY_MS_MAX: u64 = 6_000;
+/// How long the coordinator is away once: longer than an epoch, longer than any lease.
+pub const AWAY_LONG: Duration = Duration::from_secs(65);
+/// How long the chain does not answer once, while its connections stay open.
+pub const CHAIN_SILENT: Duration = Duration::from_secs(12);
+/// Blocks that a reorganisation takes back at most: a posted root is among them now and then.
+pub const REORG_BLOCKS_MAX: u64 = 8;
+/// How long a worker to kill is looked for before a node takes its place.
+pub const VICTIM_TIME_MAX: Duration = Duration::from_secs(8);
+/// Open tasks below which chaos funds another campaign, so that there is work all the time.
+pub const TASKS_OPEN_MIN: u64 = 60;
+/// Pages of such a campaign.
+pub const TOP_UP_PAGES: usize = 80;
+/// How often nodes are asked which receipts they hold.
+pub const RECEIPTS_PAUSE: Duration = Duration::from_millis(1_500);
+/// Rows asked for each time: far more than a node does between two questions.
+pub const RECEIPT_ROWS: usize = 250;
+/// Rows asked for at the end: all that a node shows.
+pub const RECEIPT_ROWS_MAX: usize = 10_000;
+/// A restarted process is asked so often whether it answers.
+pub const ANSWER_PAUSE: Duration = Duration::from_millis(5);
+/// The bar for the time from a restart to an answer.
+pub const BAR_RESTART: Duration = Duration::from_secs(2);
+/// A run with faults gives up after this, and for each kill after this much more.
+pub const CHAOS_TIME_MAX: Duration = Duration::from_secs(20 * 60);
+/// See [`CHAOS_TIME_MAX`].
+pub const CHAOS_TIME_EACH: Duration = Duration::from_secs(15);
+
+/// Honest nodes that start with the base model, and share the adapters among them.
+pub const MODEL_HOLDERS: usize = 2;
+/// Honest nodes, these included, that do inference work: a task takes two, and a check another.
+pub const MODEL_SERVERS: usize = 4;
+/// Ranks of the adapters that are made.
+pub const ADAPTER_RANKS: [usize; 4] = [4, 8, 12, 16];
+/// How much the adapters change: clearly felt, and the base still speaks.
+pub const ADAPTER_STRENGTH: f32 = 0.15;
+/// Tokens of an answer to a task: enough to compare, and short on two cores.
+pub const INFER_TOKENS_MAX: u32 = 12;
+/// Temperature of the tasks that are not greedy, in thousandths.
+pub const TEMPERATURE_PERMILLE: u32 = 800;
+/// Tokens of an answer to the chatting client.
+pub const CHAT_TOKENS_MAX: u32 = 12;
+/// How often the client goes round all nodes and adapters.
+pub const CHAT_ROUNDS: usize = 2;
+/// One call, on a machine where other engines work.
+pub const CALL_TIME_MAX: Duration = Duration::from_secs(60);
+/// The bar for calls.
+pub const BAR_CALLS: u64 = 20;
+/// The bar for adapters.
+pub const BAR_ADAPTERS: u64 = 4;
+/// The bar for accepted `infer` proofs.
+pub const BAR_INFER: u64 = 20;
+/// The bar for models and adapters that nodes fetched from each other.
+pub const BAR_MODELS_FETCHED: u64 = 4;

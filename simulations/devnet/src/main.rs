@@ -1,24 +1,22 @@
 //! `openledger-devnet`: a whole real network on one machine.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
-use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use openledger_devnet::chaos::Chaos;
 use openledger_devnet::devnet::{self, Options};
 use openledger_devnet::launch::Size;
-use openledger_devnet::{guard, limits};
+use openledger_devnet::limits;
 
 /// A whole real network on one machine: a chain with the contracts, a coordinator, honest nodes
 /// and three cheaters, and web sites for them to fetch. Ctrl-C ends all of it.
 #[derive(Debug, Parser)]
-#[command(name = "openledger-devnet", version, args_conflicts_with_subcommands = true)]
+#[command(name = "openledger-devnet", version)]
 struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
     /// End once the first vested points of every honest account are claimed on chain
     #[arg(long)]
     once: bool,
@@ -34,6 +32,25 @@ struct Arguments {
     /// Folder with HTML files to serve; may be repeated [default: those of installed packages]
     #[arg(long, value_name = "FOLDER")]
     site_root: Vec<PathBuf>,
+    /// Folder with HTML files to serve whole, as a site of its own, and to collect; may be repeated
+    #[arg(long, value_name = "FOLDER")]
+    site: Vec<PathBuf>,
+    /// Page of a web server that runs on this machine to collect; may be repeated
+    #[arg(long, value_name = "URL")]
+    seed_url: Vec<String>,
+    /// Base model (GGUF) that nodes serve [default: that of OPENLEDGER_MODEL, else none]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Kill processes with `kill -9`, silence and reorganise the chain; ends like --once, with
+    /// figures of what was acknowledged and what became of it
+    #[arg(long)]
+    chaos: bool,
+    /// What the faults of --chaos are drawn from
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "chaos")]
+    seed: u64,
+    /// Processes that --chaos kills
+    #[arg(long, default_value_t = limits::KILLS, value_name = "N", requires = "chaos")]
+    kills: usize,
     /// Folder for keys, data and logs [default: a new one that is removed at the end]
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -43,17 +60,6 @@ struct Arguments {
     /// The anvil binary [default: that of OPENLEDGER_ANVIL, else the one of contracts/solidity]
     #[arg(long, value_name = "FILE")]
     anvil: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run a program and end it when standard input ends
-    #[command(hide = true)]
-    Guard {
-        /// The program with its arguments
-        #[arg(last = true, required = true)]
-        command: Vec<OsString>,
-    },
 }
 
 fn main() -> ExitCode {
@@ -83,16 +89,17 @@ fn sentence(error: &anyhow::Error) -> String {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if let Some(Command::Guard { command }) = &arguments.command {
-        let failed = guard::run(command)?.is_some_and(|status| !status.success());
-        return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
-    }
     let size = Size {
         nodes: arguments.nodes,
         pages: arguments.pages,
         site_roots: arguments.site_root.clone(),
+        sites: arguments.site.clone(),
+        seed_urls: arguments.seed_url.clone(),
+        model: model(arguments.model.clone())?,
     };
-    devnet::check_size(&size)?;
+    let chaos = Chaos { seed: arguments.seed, kills: arguments.kills };
+    let chaos = arguments.chaos.then_some(chaos);
+    devnet::check_size(&size, chaos.as_ref())?;
     let (folder, is_own) = match &arguments.dir {
         Some(folder) => (folder.clone(), false),
         None => {
@@ -101,8 +108,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     make_private(&folder)?;
     let folder = folder.canonicalize().context("find the devnet's folder")?;
-    let options =
-        Options { once: arguments.once, size, folder: folder.clone(), anvil: arguments.anvil };
+    let options = Options {
+        once: arguments.once || arguments.chaos,
+        size,
+        folder: folder.clone(),
+        anvil: arguments.anvil,
+        chaos,
+    };
     let json = arguments.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("start the runtime")?;
@@ -128,6 +140,15 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     ending?;
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The base model that is named, or none.
+fn model(named: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    let set = || std::env::var_os("OPENLEDGER_MODEL").filter(|path| !path.is_empty());
+    let Some(path) = named.or_else(|| set().map(PathBuf::from)) else { return Ok(None) };
+    let found = path.canonicalize();
+    let found = found.with_context(|| format!("find the base model {}", path.display()))?;
+    Ok(Some(found))
 }
 
 /// Makes the folder, for its owner alone: there are keys in it.

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use openledger_wire::{AccountId, EvmAddress, NodeId, Open, ProofId};
+use openledger_wire::link::Receipt;
+use openledger_wire::{AccountId, Epoch, EvmAddress, NodeId, Open, ProofId, TaskId, UnixMs};
+use reqwest::Client;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -58,6 +60,8 @@ pub struct Member {
     pub data: PathBuf,
     /// Who it is.
     pub identity: Identity,
+    /// Settings of its own, as variables.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 /// What of `openledger status` is looked at.
@@ -69,6 +73,32 @@ pub struct NodeStatus {
     pub blobs: BlobCounts,
     /// Sums over everything.
     pub totals: Totals,
+    /// Model files.
+    #[serde(default)]
+    pub models: ModelCounts,
+    /// Calls.
+    #[serde(default)]
+    pub calls: CallCounts,
+}
+
+/// Model files that are at a node.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ModelCounts {
+    /// Base models.
+    pub bases: u64,
+    /// Adapters.
+    pub adapters: u64,
+}
+
+/// Call counters.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct CallCounts {
+    /// Begun at peers.
+    pub forwarded: u64,
+    /// Of peers, answered.
+    pub for_peers: u64,
 }
 
 /// Blob counters.
@@ -96,6 +126,58 @@ pub struct Earnings {
     pub cumulative: Open,
     /// What was claimed on chain.
     pub claimed: Option<Open>,
+}
+
+/// A task as a node shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct TaskRow {
+    /// The task.
+    pub task: TaskId,
+    /// The proof, once there is one.
+    pub proof: Option<ProofId>,
+    /// The epoch in which it counts at the latest: there once the node holds a receipt.
+    pub count_by: Option<Epoch>,
+    /// How it came here.
+    pub milestones: Vec<Milestone>,
+    /// The signed receipt, when one task was asked for.
+    pub receipt: Option<Receipt>,
+}
+
+/// When a task reached a stage.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Milestone {
+    /// Which.
+    pub stage: String,
+    /// When, by the node's clock.
+    pub at: UnixMs,
+}
+
+impl TaskRow {
+    /// The proof that the coordinator has acknowledged, if it has.
+    #[must_use]
+    pub fn acknowledged(&self) -> Option<ProofId> {
+        self.count_by.and(self.proof)
+    }
+
+    /// When the acknowledgement came.
+    #[must_use]
+    pub fn acknowledged_at(&self) -> Option<UnixMs> {
+        let mut reached = self.milestones.iter();
+        let found = reached.find(|step| step.stage.eq_ignore_ascii_case("receipted"));
+        found.map(|step| step.at)
+    }
+}
+
+/// What a running node writes down for programs of its owner.
+#[derive(Clone, Deserialize)]
+pub struct Control {
+    /// Base URL of the control API.
+    pub url: String,
+    /// The token that it takes.
+    pub token: String,
+    /// Base URL of the API for applications, which takes the same token.
+    #[serde(default)]
+    pub api: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -134,7 +216,7 @@ impl Member {
             .args(["--json", "identity", "create", "--unattended"]);
         let identity = json(&create.output().await?)?;
         let ip = Ipv4Addr::new(127, number, 0, 1);
-        Ok(Self { name, part, ip, data, identity })
+        Ok(Self { name, part, ip, data, identity, settings: Vec::new() })
     }
 
     /// Starts the node and waits until it answers.
@@ -164,6 +246,9 @@ impl Member {
         if self.part == Part::Cheater(FABRICATOR) {
             // The other cheaters lose the trust that refining takes by what they fetch.
             spawn = spawn.variable("OPENLEDGER_NODE_WORK__KINDS", "[\"refine\"]");
+        }
+        for (name, value) in &self.settings {
+            spawn = spawn.variable(name, value);
         }
         let mut child = spawn.start(logs)?;
         child.wait_for(|line| line.contains("\"ready\"").then_some(())).await?;
@@ -201,6 +286,49 @@ impl Member {
             .arg("--data-dir")
             .arg(self.data.as_os_str())
             .args(["--json", command])
+    }
+
+    /// The newest tasks of the node, asked for as its own command line does.
+    ///
+    /// # Errors
+    /// When no node runs, or it does not answer.
+    pub async fn tasks(&self, http: &Client, rows_max: usize) -> anyhow::Result<Vec<TaskRow>> {
+        self.control(http, &format!("tasks?max={rows_max}")).await
+    }
+
+    /// One task with what was signed about it.
+    ///
+    /// # Errors
+    /// When no node runs, or it does not answer.
+    pub async fn task(&self, http: &Client, task: TaskId) -> anyhow::Result<Vec<TaskRow>> {
+        self.control(http, &format!("tasks?max=10&task={task}")).await
+    }
+
+    /// An answer of the node's control API.
+    ///
+    /// # Errors
+    /// When no node runs, or it does not answer.
+    pub async fn control<T: DeserializeOwned>(
+        &self,
+        http: &Client,
+        path: &str,
+    ) -> anyhow::Result<T> {
+        let control = self.control_file().await?;
+        let url = format!("{}/v1/{path}", control.url.trim_end_matches('/'));
+        let answer = http.get(&url).bearer_auth(&control.token).send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status);
+        let text = answer.with_context(|| format!("ask {}", self.name))?.text().await;
+        json(&text.with_context(|| format!("ask {}", self.name))?)
+    }
+
+    /// Where the running node answers, and to whom.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub async fn control_file(&self) -> anyhow::Result<Control> {
+        let file = self.data.join("control.json");
+        let text = tokio::fs::read_to_string(&file).await;
+        json(&text.with_context(|| format!("read {}", file.display()))?)
     }
 
     /// Dishonest proofs that a cheater noted.

@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 /// Where the programs are.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// This program, for its guard.
-    pub devnet: PathBuf,
+    /// What ends the chain with this program.
+    pub guard: PathBuf,
     /// The node.
     pub node: PathBuf,
     /// The coordinator.
@@ -25,8 +25,8 @@ impl Programs {
     /// # Errors
     /// Names the one that is missing and how to get it.
     pub fn find(anvil: Option<&Path>) -> anyhow::Result<Self> {
-        let devnet = std::env::current_exe().context("find this program's file")?;
-        let folder = devnet.parent().unwrap_or(Path::new("."));
+        let own = std::env::current_exe().context("find this program's file")?;
+        let folder = own.parent().unwrap_or(Path::new("."));
         let anvil = match anvil {
             Some(path) if path.is_file() => path.to_owned(),
             Some(path) => bail!("find anvil: {} does not exist", path.display()),
@@ -36,7 +36,7 @@ impl Programs {
             node: beside(folder, "openledger", "openledger-app")?,
             coordinator: beside(folder, "openledger-coordinator", "openledger-service")?,
             adversary: beside(folder, "openledger-adversary", "openledger-adversary")?,
-            devnet,
+            guard: beside(folder, "openledger-guard", "openledger-devnet")?,
             anvil,
         })
     }

@@ -5,11 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openledger_sim::figures::{Figures, Kind};
-use openledger_wire::ProofId;
+use openledger_wire::task::TaskKind;
+use openledger_wire::{ProofId, UnixMs};
 
+use crate::api::Documents;
+use crate::chaos::{Injected, Kept};
+use crate::chats::Chats;
 use crate::launch::Network;
 use crate::limits;
+use crate::models::Models;
 use crate::money::{Audited, Claims};
+use crate::nodes::Member;
 use crate::tally::Tally;
 use crate::traps;
 
@@ -22,6 +28,14 @@ pub struct Findings {
     pub noted: BTreeSet<ProofId>,
     /// Blobs that honest nodes fetched from peers and verified.
     pub blobs_from_peers: u64,
+    /// Model files at honest nodes, those included that they started with.
+    pub models_here: u64,
+    /// Calls that honest nodes sent on to a peer.
+    pub forwarded: u64,
+    /// What the chatting client saw, if it came to that.
+    pub chats: Option<Chats>,
+    /// What became of the documents, as the coordinator says.
+    pub documents: Documents,
     /// Proofs that gossip brought to the coordinator first.
     pub first_by_gossip: u64,
     /// What was claimed, if it came to that.
@@ -30,6 +44,8 @@ pub struct Findings {
     pub audited: Option<Audited>,
     /// From the start to the last claim.
     pub time: Duration,
+    /// What was done to the network, and how promises were kept.
+    pub chaos: Option<(Injected, Kept)>,
 }
 
 /// The figures.
@@ -44,16 +60,91 @@ pub fn figures(network: &Network, findings: &Findings) -> Figures {
     figures.at_least("hosts on addresses of their own", hosts, limits::HOSTS as u64);
     work(&mut figures, network, findings);
     cheats(&mut figures, findings);
-    figures.at_least(
-        "pages fetched from peers as blobs and verified",
-        findings.blobs_from_peers,
-        limits::BAR_BLOBS,
-    );
+    documents(&mut figures, findings);
     figures.at_least("proofs first seen by gossip", findings.first_by_gossip, 1);
     money(&mut figures, findings, honest);
+    if let Some(models) = &network.models {
+        inference(&mut figures, findings, models);
+    }
+    if let Some((injected, kept)) = &findings.chaos {
+        faults(&mut figures, injected);
+        promises(&mut figures, network, findings, injected, kept);
+    }
     let seconds = (findings.time.as_secs_f64() * 10.0).round() / 10.0;
     figures.show("from the start to the last claim", seconds, "s", Kind::Timed);
     figures
+}
+
+fn inference(figures: &mut Figures, findings: &Findings, models: &Models) {
+    figures.show("nodes that started without a model", models.without, "", Kind::Exact);
+    let fetched = findings.models_here.saturating_sub(models.planted);
+    let name = "models and adapters fetched from peers and verified";
+    figures.at_least(name, fetched, limits::BAR_MODELS_FETCHED);
+    let accepted = findings.tally.accepted_of(TaskKind::Infer);
+    figures.at_least("infer proofs accepted", accepted, limits::BAR_INFER);
+    let none = Chats::default();
+    let chats = findings.chats.as_ref().unwrap_or(&none);
+    figures.at_least("calls answered", chats.answered, limits::BAR_CALLS);
+    figures.show("of these, streamed", chats.streamed, "", Kind::Exact);
+    let others = chats.through_others;
+    figures.show("of these, through nodes that started without a model", others, "", Kind::Exact);
+    figures.show("calls forwarded to peers", findings.forwarded, "", Kind::Exact);
+    figures.at_least("adapters called", chats.answers.len() as u64, limits::BAR_ADAPTERS);
+    let name = "adapters with an answer of their own, the same at all nodes";
+    figures.equals(name, chats.voices(), models.adapters.len());
+    let earned = findings.tally.points().0.saturating_sub(chats.points_before.0);
+    if findings.chats.is_some() {
+        figures.equals("points earned by calls", earned, 0);
+    }
+}
+
+fn faults(figures: &mut Figures, injected: &Injected) {
+    figures.show("seed of the faults", injected.seed, "", Kind::Exact);
+    figures.at_least("processes ended by kill -9", injected.total(), limits::BAR_KILLS);
+    for (kind, count) in &injected.kills {
+        figures.show(&format!("of these, {kind}"), *count, "", Kind::Exact);
+    }
+    let away_s = injected.away.as_secs();
+    figures.show("coordinator away, longest", away_s, "s", Kind::Exact);
+    figures.show("reorganisations of the chain", injected.reorganisations, "", Kind::Exact);
+    figures.show("times that the chain fell silent", injected.silences, "", Kind::Exact);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    for (what, name) in [("coordinator", "coordinator"), ("chain", "chain"), ("any", "")] {
+        let Some(slowest) = injected.slowest(name) else { continue };
+        let bar = limits::BAR_RESTART;
+        figures.hold(
+            &format!("restart until it answers, longest: {what}"),
+            millis(slowest),
+            "ms",
+            Kind::Timed,
+            format!("<= {}", millis(bar)),
+            slowest <= bar,
+        );
+    }
+}
+
+fn promises(
+    figures: &mut Figures,
+    network: &Network,
+    findings: &Findings,
+    injected: &Injected,
+    kept: &Kept,
+) {
+    figures.at_least("acknowledged proofs", kept.acknowledged, 1);
+    figures.equals("acknowledged proofs lost", kept.lost, 0);
+    figures.equals("acknowledged proofs without a verdict", kept.unjudged, 0);
+    figures.equals("proofs counted twice", findings.tally.doubled(), 0);
+    figures.equals("receipts that name another log", kept.forked, 0);
+    figures.equals("receipts that their nodes lost", kept.forgotten, 0);
+    let honest = network.members.iter().filter(|member| member.part.is_honest());
+    let restarted: Vec<_> = honest
+        .filter_map(|member| Some((member, injected.up_since.get(&member.name)?)))
+        .collect();
+    let works_on = |(member, since): &&(&Member, &UnixMs)| {
+        kept.latest.get(&member.name).is_some_and(|latest| latest > since)
+    };
+    let working = restarted.iter().filter(works_on).count();
+    figures.equals("restarted honest nodes that worked on", working, restarted.len());
 }
 
 fn work(figures: &mut Figures, network: &Network, findings: &Findings) {
@@ -76,13 +167,30 @@ fn work(figures: &mut Figures, network: &Network, findings: &Findings) {
     figures.equals("requests to a private address behind a redirect", inside, 0);
 }
 
+fn documents(figures: &mut Figures, findings: &Findings) {
+    let documents = &findings.documents;
+    let name = "documents fetched from peers as blobs and verified";
+    figures.at_least(name, documents.collected, limits::BAR_DOCUMENTS);
+    figures.show("near-duplicates among them", documents.duplicates, "", Kind::Exact);
+    let missing: u64 = documents.reasons.values().sum();
+    figures.show("documents not delivered or refused", missing, "", Kind::Exact);
+    let pages = findings.blobs_from_peers;
+    figures.show("pages fetched from peers as blobs and verified", pages, "", Kind::Exact);
+}
+
 fn cheats(figures: &mut Figures, findings: &Findings) {
     let dishonest = findings.tally.dishonest(&findings.noted);
     let honest = findings.tally.honest(&findings.noted);
     figures.at_least("dishonest proofs", dishonest.proofs, 1);
     figures.equals("dishonest proofs accepted", dishonest.accepted, 0);
     let unreasoned = dishonest.proofs - dishonest.accepted - dishonest.rejected;
-    figures.equals("dishonest proofs not rejected with a reason", unreasoned, 0);
+    let name = "dishonest proofs not rejected with a reason";
+    if findings.chaos.is_none() {
+        figures.equals(name, unreasoned, 0);
+    } else {
+        // Who was to check them was killed or cut off: they count nothing, and prove nothing.
+        figures.show(name, unreasoned, "", Kind::Exact);
+    }
     figures.show("honest proofs accepted", honest.accepted, "", Kind::Exact);
     figures.equals("honest proofs rejected", honest.rejected, 0);
     figures.show("honest proofs not counted", honest.inconclusive, "", Kind::Exact);
@@ -127,8 +235,15 @@ pub fn summary(network: &Network, findings: &Findings) -> String {
         text.push_str(&format!("rejected though honest: {sentence}\n"));
     }
     let base = network.api.base();
+    for (reason, count) in findings.tally.undecided(&findings.noted) {
+        text.push_str(&format!("dishonest, neither accepted nor rejected: {count} ({reason})\n"));
+    }
+    for (reason, count) in &findings.documents.reasons {
+        text.push_str(&format!("documents not collected: {count} ({reason})\n"));
+    }
     text.push_str(&format!("\ncoordinator   {base}/\n"));
     text.push_str(&format!("API           {base}/api/v1/status\n"));
+    text.push_str(&format!("documents     {base}/api/v1/documents\n"));
     text.push_str(&format!(
         "chain         {} (chain id {})\n",
         network.chain.url,

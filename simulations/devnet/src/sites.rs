@@ -68,7 +68,7 @@ impl Sites {
             addresses.insert(format!("{}:80", slice.host), address);
             let site = Site {
                 host: slice.host.as_str().into(),
-                robots: robots(n).into(),
+                robots: slice.robots.clone().unwrap_or_else(|| robots(n)).into(),
                 pages: Arc::new(slice.pages.iter().cloned().collect()),
                 counts: Arc::clone(&counts),
             };
@@ -129,6 +129,7 @@ mod tests {
         let slice = |n: u8| Slice {
             host: format!("docs{n:02}.devnet"),
             pages: vec![("/0/a.html".to_owned(), file.clone())],
+            robots: None,
         };
         let sites = Sites::start(&[slice(1), slice(2)]).await.unwrap();
         let (first, second) =

@@ -7,7 +7,8 @@ use openledger_wire::identity::open_registration;
 use openledger_wire::log::{Entry, EpochClose, Line, Verdict, VerdictRow};
 use openledger_wire::task::{FetchTask, RefineTask, TaskKind, TaskSpec};
 use openledger_wire::{
-    AccountId, Epoch, Height, Keccak, NetworkId, NodeId, ProofId, TaskId, decode, limits,
+    AccountId, Epoch, Height, Keccak, LogHead, NetworkId, NodeId, Points, ProofId, TaskId, decode,
+    limits,
 };
 
 use crate::api::Api;
@@ -23,6 +24,8 @@ pub struct Tally {
     verdicts: BTreeMap<ProofId, VerdictRow>,
     closes: BTreeMap<Epoch, EpochClose>,
     posted: BTreeSet<Epoch>,
+    heads: BTreeMap<Height, LogHead>,
+    doubled: BTreeSet<ProofId>,
 }
 
 /// What became of the cheaters' dishonest proofs.
@@ -60,6 +63,8 @@ impl Tally {
             verdicts: BTreeMap::new(),
             closes: BTreeMap::new(),
             posted: BTreeSet::new(),
+            heads: BTreeMap::new(),
+            doubled: BTreeSet::new(),
         }
     }
 
@@ -91,6 +96,9 @@ impl Tally {
             self.next
         );
         self.next = self.next.next();
+        if let Some(before) = entry.height.0.checked_sub(1) {
+            self.heads.insert(Height(before), entry.previous);
+        }
         match &entry.line {
             Line::Join(join) => {
                 let member = open_registration(&join.registration, self.network, entry.at)
@@ -104,10 +112,20 @@ impl Tally {
                 }
             }
             Line::Receipts(receipts) => {
-                self.receipts.extend(receipts.rows.iter().map(|row| (row.proof, row.node)));
+                for row in receipts.rows.iter() {
+                    if self.receipts.insert(row.proof, row.node).is_some() {
+                        self.doubled.insert(row.proof);
+                    }
+                }
             }
             Line::Verdicts(verdicts) => {
-                self.verdicts.extend(verdicts.rows.iter().map(|row| (row.proof, *row)));
+                for row in verdicts.rows.iter() {
+                    let before = self.verdicts.insert(row.proof, *row);
+                    // A later verdict may correct one; the same points twice are another thing.
+                    if before.is_some_and(|before| is_paid(&before) && is_paid(row)) {
+                        self.doubled.insert(row.proof);
+                    }
+                }
             }
             Line::Epoch(close) => {
                 self.closes.insert(close.epoch, close.clone());
@@ -118,6 +136,12 @@ impl Tally {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The first height that was not read yet.
+    #[must_use]
+    pub const fn next_height(&self) -> Height {
+        self.next
     }
 
     fn accepted(&self, kind: TaskKind) -> impl Iterator<Item = (&VerdictRow, &str)> {
@@ -133,6 +157,27 @@ impl Tally {
         let judged: BTreeSet<TaskId> = self.verdicts.values().map(|row| row.task).collect();
         let about = self.tasks.iter().filter(|(_, (_, url))| urls.contains(url.as_str()));
         about.filter(|(id, _)| !judged.contains(id)).count() as u64
+    }
+
+    /// Tasks of a kind of which nothing was judged yet.
+    #[must_use]
+    pub fn unjudged_of(&self, kind: TaskKind) -> u64 {
+        let judged: BTreeSet<TaskId> = self.verdicts.values().map(|row| row.task).collect();
+        let of_kind = self.tasks.iter().filter(|(_, (of, _))| *of == kind);
+        of_kind.filter(|(id, _)| !judged.contains(id)).count() as u64
+    }
+
+    /// Accepted proofs of a kind.
+    #[must_use]
+    pub fn accepted_of(&self, kind: TaskKind) -> u64 {
+        self.accepted(kind).count() as u64
+    }
+
+    /// All points that verdicts gave, in force now.
+    #[must_use]
+    pub fn points(&self) -> Points {
+        let paid = self.verdicts.values().filter(|row| is_paid(row));
+        Points(paid.fold(0, |sum, row| sum.saturating_add(row.points.0)))
     }
 
     /// How many of these URLs have an accepted fetch.
@@ -175,6 +220,18 @@ impl Tally {
         dishonest
     }
 
+    /// Why dishonest proofs got neither points nor blame, and how many for each reason.
+    #[must_use]
+    pub fn undecided(&self, noted: &BTreeSet<ProofId>) -> BTreeMap<&'static str, u64> {
+        let mut reasons = BTreeMap::new();
+        for (_, row) in self.verdicts.iter().filter(|(proof, _)| noted.contains(proof)) {
+            if row.verdict == Verdict::Inconclusive {
+                *reasons.entry(row.reason.sentence()).or_default() += 1;
+            }
+        }
+        reasons
+    }
+
     /// What became of all other proofs.
     #[must_use]
     pub fn honest(&self, noted: &BTreeSet<ProofId>) -> Honest {
@@ -208,6 +265,33 @@ impl Tally {
         wronged.map(sentence).collect()
     }
 
+    /// Whether the log acknowledges a proof.
+    #[must_use]
+    pub fn is_receipted(&self, proof: &ProofId) -> bool {
+        self.receipts.contains_key(proof)
+    }
+
+    /// Whether the log judges a proof.
+    #[must_use]
+    pub fn is_judged(&self, proof: &ProofId) -> bool {
+        self.verdicts.contains_key(proof)
+    }
+
+    /// The head after an entry, once another entry followed.
+    #[must_use]
+    pub fn head(&self, height: Height) -> Option<LogHead> {
+        self.heads.get(&height).copied()
+    }
+
+    /// Work that counts twice: proofs that were acknowledged or paid more than once, and further
+    /// accepted proofs of one node about one task.
+    #[must_use]
+    pub fn doubled(&self) -> u64 {
+        let mut paid = BTreeSet::new();
+        let again = |row: &&VerdictRow| is_paid(row) && !paid.insert((row.task, row.node));
+        self.doubled.len() as u64 + self.verdicts.values().filter(again).count() as u64
+    }
+
     /// Receipted proofs without a verdict.
     #[must_use]
     pub fn waiting(&self) -> u64 {
@@ -227,6 +311,10 @@ impl Tally {
     }
 }
 
+fn is_paid(row: &VerdictRow) -> bool {
+    row.verdict == Verdict::Accepted && row.points > Points(0)
+}
+
 fn url_of(spec: &TaskSpec) -> String {
     let (body, max) = (&spec.body, limits::TASK_BODY_MAX);
     match spec.kind {
@@ -241,7 +329,7 @@ fn url_of(spec: &TaskSpec) -> String {
 mod tests {
     use super::*;
     use openledger_wire::log::{ReasonCode, ReceiptRow, Receipts, TaskBatch, Verdicts};
-    use openledger_wire::{Blob, BlobId, CampaignId, List, LogHead, Points, Text, UnixMs, encode};
+    use openledger_wire::{Blob, BlobId, CampaignId, List, Text, UnixMs, encode};
 
     const NETWORK: NetworkId = NetworkId([1; 32]);
 
@@ -316,8 +404,41 @@ mod tests {
         assert_eq!(tally.honest(&noted), Honest { accepted: 3, rejected: 0, inconclusive: 0 });
         assert!(tally.wronged(&noted).is_empty());
         assert_eq!(tally.unjudged(&BTreeSet::from(["http://a/"])), 0);
+        assert_eq!((tally.points(), tally.accepted_of(TaskKind::Fetch)), (Points(3), 2));
+        assert_eq!(tally.unjudged_of(TaskKind::Refine), 0);
         assert_eq!(tally.fetched(&["http://a/".to_owned(), "http://b/".to_owned()]), 1);
         assert!(tally.wronged(&BTreeSet::new())[0].contains("http://a/"));
+    }
+
+    #[test]
+    fn what_counts_twice_is_noticed() {
+        let mut tally = Tally::new(NETWORK);
+        let task = TaskId([7; 32]);
+        let receipt = |proof: u8| {
+            let row = ReceiptRow {
+                proof: ProofId([proof; 32]),
+                task,
+                wave: 0,
+                node: NodeId([1; 32]),
+            };
+            Line::Receipts(Receipts { count_by: Epoch(2), rows: List::new(vec![row]).unwrap() })
+        };
+        let verdict = |number, row: VerdictRow| {
+            let rows = List::new(vec![row]).unwrap();
+            Line::Verdicts(Verdicts { number, epoch: Epoch(1), rows })
+        };
+        note(&mut tally, receipt(1));
+        note(&mut tally, verdict(1, row(1, task, 1, Verdict::Accepted)));
+        note(&mut tally, verdict(2, row(1, task, 1, Verdict::Rejected)));
+        assert_eq!(tally.doubled(), 0, "a correction");
+        note(&mut tally, receipt(1));
+        assert_eq!(tally.doubled(), 1, "a second receipt");
+        for (number, proof) in [(3, 2), (4, 3)] {
+            note(&mut tally, verdict(number, row(proof, task, 1, Verdict::Accepted)));
+        }
+        assert_eq!(tally.doubled(), 2, "a second proof of the same work");
+        assert!(tally.is_receipted(&ProofId([1; 32])) && !tally.is_receipted(&ProofId([2; 32])));
+        assert!(tally.is_judged(&ProofId([3; 32])) && tally.head(Height(9)).is_none());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `kill -9` of a devnet leaves nothing running. Needs the other binaries of the workspace beside
+//! `kill -9` of a devnet, by number or by name, leaves nothing running. Needs the other binaries of the workspace beside
 //! the devnet's, which building the workspace's tests puts there.
 
 use std::io::{BufRead as _, BufReader};
@@ -42,6 +42,9 @@ fn nothing_survives_a_killed_devnet() {
     let count = |part: &str| processes.values().filter(|name| name.starts_with(part)).count();
     // Names are cut to 15 letters: chain, its guard, coordinator, two nodes, three cheaters.
     assert_eq!(count("anvil"), 1, "{processes:?}\n{}", said.join("\n"));
+    assert_eq!(count("openledger-guar"), 1, "{processes:?}");
+    // Whoever kills by name kills the devnet alone: what ends the chain has another name.
+    assert_eq!(count("openledger-devn"), 0, "{processes:?}");
     assert!(count("openledger-coor") == 1 && count("openledger-adve") >= 3, "{processes:?}");
     assert_eq!(survivors(&processes, Duration::from_secs(60)), []);
 }
