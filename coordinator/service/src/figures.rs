@@ -47,7 +47,7 @@ pub struct Figures {
     latencies_ms: VecDeque<u64>,
     inference: BTreeMap<CampaignId, Inference>,
     verdicts: BTreeMap<(TaskKind, Verdict), u64>,
-    reasons: BTreeMap<(NodeId, Verdict, ReasonCode), u64>,
+    reasons: BTreeMap<(NodeId, TaskKind, Verdict, ReasonCode), u64>,
     receipts: u64,
     leases: u64,
     absent: u64,
@@ -55,11 +55,13 @@ pub struct Figures {
     points: u64,
 }
 
-/// A count by node and reason.
+/// A count by node, kind of task and reason.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReasonCount {
     /// The node.
     pub node: NodeId,
+    /// Kind of the tasks.
+    pub kind: &'static str,
     /// Named by the profile as a founding node.
     pub founding: bool,
     /// `accepted`, `rejected` or `inconclusive`.
@@ -87,7 +89,7 @@ pub struct Stats {
     pub answers_accepted: u64,
     /// Verdicts by kind and outcome, such as `fetch accepted`.
     pub verdicts: BTreeMap<String, u64>,
-    /// Verdicts by node and reason.
+    /// Verdicts by node, kind and reason.
     pub reasons: Vec<ReasonCount>,
     /// Rejections of nodes that the profile names as founding.
     pub rejected_founding: u64,
@@ -186,7 +188,7 @@ impl Figures {
         let known = self.tasks.get(&row.task);
         let kind = known.map_or(TaskKind::Other(0), |known| known.kind);
         *self.verdicts.entry((kind, row.verdict)).or_default() += 1;
-        *self.reasons.entry((row.node, row.verdict, row.reason)).or_default() += 1;
+        *self.reasons.entry((row.node, kind, row.verdict, row.reason)).or_default() += 1;
         let campaign = known.and_then(|known| known.campaign);
         if let Some(inference) = campaign.and_then(|of| self.inference.get_mut(&of)) {
             *inference.verdicts.entry(row.verdict).or_default() += 1;
@@ -217,14 +219,16 @@ impl Figures {
             accounts.len() as u64
         };
         let founding = |node: &NodeId| state.node(node).is_some_and(|record| record.founding);
-        let reasons = self.reasons.iter().map(|((node, verdict, reason), count)| ReasonCount {
-            node: *node,
-            founding: founding(node),
-            verdict: verdict_name(*verdict),
-            reason: format!("{reason:?}"),
-            sentence: reason.sentence(),
-            count: *count,
-        });
+        let reasons =
+            self.reasons.iter().map(|((node, kind, verdict, reason), count)| ReasonCount {
+                node: *node,
+                kind: kind.name(),
+                founding: founding(node),
+                verdict: verdict_name(*verdict),
+                reason: format!("{reason:?}"),
+                sentence: reason_sentence(*kind, *reason),
+                count: *count,
+            });
         let reasons: Vec<ReasonCount> = reasons.collect();
         let rejected = reasons.iter().filter(|row| row.founding && row.verdict == "rejected");
         let mut latencies: Vec<u64> = self.latencies_ms.iter().copied().collect();
@@ -262,6 +266,25 @@ pub const fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Accepted => "accepted",
         Verdict::Rejected => "rejected",
         Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// Why a proof was judged so, in the words that fit the kind of its task: answers are compared by
+/// tokens and likelihoods, where pages and documents are compared by their bytes.
+#[must_use]
+pub const fn reason_sentence(kind: TaskKind, reason: ReasonCode) -> &'static str {
+    match (kind, reason) {
+        (TaskKind::Infer, ReasonCode::ReexecutionAgrees) => {
+            "another node redid the work and got the same tokens, as likely within the tolerance"
+        }
+        (TaskKind::Infer, ReasonCode::ReexecutionDiffers) => {
+            "other nodes redid the work and got other tokens, or found them more or less likely \
+             than the tolerance allows"
+        }
+        (TaskKind::Infer, ReasonCode::Volatile) => {
+            "the answers part without a clear majority, or at two tokens that are equally likely"
+        }
+        (_, reason) => reason.sentence(),
     }
 }
 

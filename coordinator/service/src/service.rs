@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::beacon::{BeaconClient, Blocks};
 use crate::bundles::Bundles;
-use crate::config::Config;
+use crate::config::{Config, SwarmSection};
 use crate::core::{Core, CoreConfig, CoreError};
 use crate::documents::{Collector, CollectorParts, Documents};
 use crate::gossip::{Gossip, GossipParts, GossipRules, address_texts};
@@ -305,7 +305,7 @@ async fn start_blobs(
     let blobs = BlobsConfig {
         key: keys.node.clone(),
         bind: config.swarm.blobs,
-        public: blobs_public(config, profile),
+        public: blobs_public(&config.swarm, &profile.coordinator.link),
         dir: config.data_dir.join("blobs"),
     };
     IrohBlobs::start(blobs).await.map(Some)
@@ -313,13 +313,12 @@ async fn start_blobs(
 
 /// Where nodes reach this coordinator's blobs; empty for where they are bound. Nobody can connect
 /// to "all interfaces", so the addresses under which nodes find the link stand in for them.
-fn blobs_public(config: &Config, profile: &Profile) -> Vec<SocketAddr> {
-    let section = &config.swarm;
+fn blobs_public(section: &SwarmSection, links: &[SocketAddr]) -> Vec<SocketAddr> {
     let bind = section.blobs;
     if !section.blobs_external.is_empty() || !bind.ip().is_unspecified() || bind.port() == 0 {
         return section.blobs_external.clone();
     }
-    let hosts: BTreeSet<IpAddr> = profile.coordinator.link.iter().map(SocketAddr::ip).collect();
+    let hosts: BTreeSet<IpAddr> = links.iter().map(SocketAddr::ip).collect();
     let hosts = hosts.into_iter().filter(|ip| !ip.is_unspecified());
     hosts.map(|ip| SocketAddr::new(ip, bind.port())).collect()
 }
@@ -371,5 +370,26 @@ async fn tell_pages(core: Core, live: Live) {
                 live.publish("epoch", &close.epoch);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_told_addresses_that_they_can_reach() {
+        let public = |section: &SwarmSection, links: &[&str]| -> Vec<String> {
+            let links: Vec<SocketAddr> = links.iter().map(|link| link.parse().unwrap()).collect();
+            blobs_public(section, &links).iter().map(ToString::to_string).collect()
+        };
+        let all = SwarmSection::default();
+        let links = ["192.0.2.1:7420", "192.0.2.1:7430", "[2001:db8::1]:7420", "0.0.0.0:7420"];
+        assert_eq!(public(&all, &links), ["192.0.2.1:7422", "[2001:db8::1]:7422"]);
+        let own = SwarmSection { blobs: "192.0.2.7:7422".parse().unwrap(), ..all.clone() };
+        assert_eq!(public(&own, &links), [""; 0], "the bound address is one");
+        let external = vec!["198.51.100.1:1".parse().unwrap()];
+        let named = SwarmSection { blobs_external: external, ..all };
+        assert_eq!(public(&named, &links), ["198.51.100.1:1"]);
     }
 }

@@ -2,9 +2,9 @@
 //! verdicts, never the words of a prompt or an answer.
 
 use openledger_ledger::LedgerError;
-use openledger_wire::log::{ReasonCode, Verdict};
+use openledger_wire::log::Verdict;
 use openledger_wire::proof::{InferFinish, InferOutput, Proof};
-use openledger_wire::task::{InferTask, TaskKind};
+use openledger_wire::task::InferTask;
 use openledger_wire::{BlobId, ProofId};
 use serde::Serialize;
 
@@ -71,24 +71,6 @@ pub(super) async fn answer(api: &Api, proof: ProofId) -> Result<Option<AnswerVie
     };
     let backend = output.backend.to_string();
     Ok(Some(AnswerView { tokens: output.tokens.len(), finish, backend }))
-}
-
-/// Why a proof was judged so, in the words that fit the kind of its task: answers are compared by
-/// tokens and likelihoods, where pages and documents are compared by their bytes.
-pub(super) fn sentence(kind: TaskKind, reason: ReasonCode) -> &'static str {
-    match (kind, reason) {
-        (TaskKind::Infer, ReasonCode::ReexecutionAgrees) => {
-            "another node redid the work and got the same tokens, as likely within the tolerance"
-        }
-        (TaskKind::Infer, ReasonCode::ReexecutionDiffers) => {
-            "other nodes redid the work and got other tokens, or found them more or less likely \
-             than the tolerance allows"
-        }
-        (TaskKind::Infer, ReasonCode::Volatile) => {
-            "the answers part without a clear majority, or at two tokens that are equally likely"
-        }
-        (_, reason) => reason.sentence(),
-    }
 }
 
 /// Inference work of a campaign.

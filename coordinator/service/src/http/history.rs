@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::answers::{AnswerView, AskedView};
 use super::documents::DocumentRow;
 use super::{Api, Failed, answers, documents};
-use crate::figures::verdict_name;
+use crate::figures::{reason_sentence, verdict_name};
 
 /// One step.
 #[derive(Debug, Clone, Serialize)]
@@ -192,7 +192,7 @@ impl History {
 
     fn sentence(&self, reason: ReasonCode) -> &'static str {
         let kind = self.spec.as_ref().map_or(TaskKind::Other(0), |spec| spec.kind);
-        answers::sentence(kind, reason)
+        reason_sentence(kind, reason)
     }
 
     fn describe(&mut self, spec: &TaskSpec) {

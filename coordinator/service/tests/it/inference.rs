@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use openledger_ledger::EmbeddedLedger;
 use openledger_refine::PROFILE_V1;
 use openledger_rules::{Event, RuleSet};
-use openledger_service::Coordinator;
+use openledger_service::{Coordinator, limits};
 use openledger_swarm::Blobs as _;
 use openledger_wire::call::Prompt;
 use openledger_wire::log::Verdict;
@@ -266,6 +266,23 @@ async fn a_request_that_a_kill_cut_off_is_completed_by_sending_it_again() {
     prompts_are_delivered(&node).await;
     link.abort();
     node.blobs.unwrap().shutdown().await;
+    coordinator.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_request_is_taken_before_its_time_is_up() {
+    let network = Network::new(&[]).with_swarm();
+    let coordinator = start(&network).await;
+    let prompts: Vec<String> =
+        (0..limits::INFER_PROMPTS_MAX).map(|n| format!("{n}: {}", "word ".repeat(700))).collect();
+    let mut request = request(0);
+    request["infer"] = json!([
+        { "model": digits('a'), "prompts": prompts, "tokens_max": 1_024, "repeat": 10 },
+    ]);
+    let (status, answer) = network.ask_for(&coordinator.url(), &request).await;
+    assert_eq!((status, &answer["tasks"]), (201, &limits::INFER_TASKS_MAX.into()), "{answer}");
+    let campaigns = get(&coordinator.url(), "/api/v1/campaigns").await;
+    assert_eq!(campaigns[0]["inference"]["tasks"], limits::INFER_TASKS_MAX, "{campaigns}");
     coordinator.shutdown().await.unwrap();
 }
 
