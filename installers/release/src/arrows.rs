@@ -9,6 +9,9 @@ use cargo_metadata::{MetadataCommand, Package};
 
 use crate::layers::{fence_of, layer_of};
 
+/// The union of features, which every crate asks for.
+const UNIFY: &str = "installers/unify";
+
 /// What a crate depends on. Normal, build and test dependencies are all arrows: what a test needs
 /// from above comes in through a trait, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,6 +109,8 @@ impl Arrows {
             let uses = arrows.0.entry(folder_of(package)?).or_default();
             for dependency in &package.dependencies {
                 match folders.get(&dependency.name) {
+                    // It holds no code, only a list of features: that is no arrow.
+                    Some(folder) if folder == UNIFY => continue,
                     Some(folder) => uses.ours.insert(folder.clone()),
                     None => uses.foreign.insert(dependency.name.clone()),
                 };
@@ -131,7 +136,7 @@ impl Arrows {
             }
             let name = from.rsplit('/').next().unwrap_or(from);
             // The union of features names what others use; it has no code that could use it.
-            let fenced = uses.foreign.iter().filter(|_| from != "installers/unify");
+            let fenced = uses.foreign.iter().filter(|_| from != UNIFY);
             for package in fenced {
                 if let Some(fence) = fence_of(package).filter(|fence| !fence.by.contains(&name)) {
                     let (from, package) = (from.clone(), package.clone());

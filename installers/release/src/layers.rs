@@ -113,10 +113,6 @@ impl Layer {
     pub fn may_use(&self, folder: &str) -> bool {
         let name = folder.rsplit('/').next().unwrap_or(folder);
         let top = folder.split('/').next().unwrap_or(folder);
-        // The union of features holds no code: everybody may ask for it.
-        if folder == "installers/unify" {
-            return true;
-        }
         match self.below {
             Below::Only(names) => names.contains(&name),
             Below::AllBut(tops) => !tops.contains(&top),

@@ -1,11 +1,14 @@
-//! Benchmarks of the rules themselves.
+//! Benchmarks: of the rules themselves, and the programs that have those of other areas.
 //!
-//! Figures here are timed and decide nothing. Benchmarks of other areas are programs of their own,
-//! started by this command as they appear.
+//! Figures of the rules are timed and decide nothing. The other programs depend on crates that the
+//! simulator must not, so they are started as processes; they lie beside this one, and show their
+//! figures themselves.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use openledger_rules::assign::{self, Constraints};
 use openledger_rules::nodeset::{NodeRow, NodeSet};
 use openledger_rules::sumtree::SumTree;
@@ -15,15 +18,76 @@ use openledger_wire::{AccountId, EvmAddress, NodeId, Open};
 use crate::figures::{Figures, Kind};
 use crate::random::Random;
 
-/// The names of all benchmarks.
+/// The names of the benchmarks that run in this process.
 pub const NAMES: &[&str] = &["rules"];
 
+/// The others, each with the program that has it.
+pub const PROGRAMS: &[(&str, &str)] =
+    &[("inference", "openledger-bench-inference"), ("parity", "openledger-bench-inference")];
+
+/// How much a benchmark is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// What the benchmark does by itself.
+    Default,
+    /// It ends within 50 seconds.
+    Quick,
+    /// Production sizes.
+    Full,
+}
+
+/// The program that has a benchmark, beside this one; `None` if the benchmark is none of a
+/// program.
+///
+/// # Errors
+/// When the program is not there, with the command that builds it.
+pub fn program(name: &str) -> Result<Option<PathBuf>> {
+    let Some((_, program)) = PROGRAMS.iter().find(|(known, _)| *known == name) else {
+        return Ok(None);
+    };
+    let this = std::env::current_exe().context("find this program")?;
+    let path = this.with_file_name(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+    ensure!(
+        path.is_file(),
+        "run benchmark {name}: there is no {}; build it with `cargo build -p {program}`",
+        path.display()
+    );
+    Ok(Some(path))
+}
+
+/// Runs a benchmark of another program, which shows its figures itself; gives its exit code.
+///
+/// # Errors
+/// When it does not start, or is killed.
+pub fn start(program: &Path, name: &str, size: Size, json: bool) -> Result<u8> {
+    let mut command = Command::new(program);
+    command.arg(name);
+    match size {
+        Size::Default => &mut command,
+        Size::Quick => command.arg("--quick"),
+        Size::Full => command.arg("--full"),
+    };
+    if json {
+        command.arg("--json");
+    }
+    let status = command.status().with_context(|| format!("start {}", program.display()))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.with_context(|| {
+        format!("finish benchmark {name}: {} ended by {status}", program.display())
+    })
+}
+
 /// Runs a benchmark; `full` takes production sizes, else it ends within seconds.
+///
+/// # Errors
+/// A name that no benchmark here has.
 pub fn run(name: &str, full: bool) -> Result<Figures> {
     match name {
         "rules" => rules(if full { 1_000_000 } else { 100_000 }),
         _ => {
-            bail!("run benchmark {name:?}: there is none of this name; known: {}", NAMES.join(", "))
+            let programs = PROGRAMS.iter().map(|(name, _)| *name);
+            let known: Vec<&str> = NAMES.iter().copied().chain(programs).collect();
+            bail!("run benchmark {name:?}: there is none of this name; known: {}", known.join(", "))
         }
     }
 }

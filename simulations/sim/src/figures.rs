@@ -100,6 +100,27 @@ impl Figures {
         }
     }
 
+    /// Adds a figure without a bar, beside what a peer gave in the same call.
+    pub fn beside(
+        &mut self,
+        name: &str,
+        value: impl Into<serde_json::Value>,
+        unit: &str,
+        kind: Kind,
+        peer: &str,
+        peer_value: impl Into<serde_json::Value>,
+    ) {
+        self.show(name, value, unit, kind);
+        if let Some(figure) = self.figures.last_mut() {
+            let peer_value = peer_value.into();
+            let ours = figure.value.as_f64();
+            let theirs = peer_value.as_f64().filter(|theirs| *theirs != 0.0);
+            figure.ratio = ours.zip(theirs).map(|(ours, theirs)| rounded(ours / theirs));
+            figure.peer = Some(peer.to_owned());
+            figure.peer_value = Some(peer_value);
+        }
+    }
+
     /// Adds an exact count that must be at least `bar`.
     pub fn at_least(&mut self, name: &str, value: u64, bar: u64) {
         self.hold(name, value, "", Kind::Exact, format!(">= {bar}"), value >= bar);
@@ -132,10 +153,13 @@ impl Figures {
             let bar = figure.bar.as_ref().map(|bar| format!("   (bar {bar})")).unwrap_or_default();
             let unit =
                 if figure.unit.is_empty() { String::new() } else { format!(" {}", figure.unit) };
+            let peer = figure.peer.as_ref().zip(figure.peer_value.as_ref());
+            let peer = peer.map(|(peer, value)| format!("   ({}{unit}: {peer})", plain(value)));
             out.push_str(&format!(
-                "{mark}  {:<52} {}{unit}{bar}\n",
+                "{mark}  {:<52} {}{unit}{bar}{}\n",
                 figure.name,
-                plain(&figure.value)
+                plain(&figure.value),
+                peer.unwrap_or_default()
             ));
         }
         out
@@ -144,6 +168,11 @@ impl Figures {
 
 fn plain(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Thousandths are more than ratios of times repeat to.
+fn rounded(ratio: f64) -> f64 {
+    (ratio * 1_000.0).round() / 1_000.0
 }
 
 /// What the figures were measured on.
@@ -165,4 +194,21 @@ fn machine() -> BTreeMap<String, serde_json::Value> {
         about.insert("memory".to_owned(), memory.into());
     }
     about
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_beside_a_peers_has_a_ratio_where_there_is_one() {
+        let mut figures = Figures::new("test");
+        figures.beside("speed", 20.0, "tokens/s", Kind::Timed, "other", 60.0);
+        figures.beside("misses", 3, "", Kind::Exact, "other", 0);
+        assert_eq!((figures.figures[0].ratio, figures.figures[1].ratio), (Some(0.333), None));
+        assert!(figures.ok());
+        let lines = figures.lines();
+        assert!(lines.contains(" 20.0 tokens/s   (60.0 tokens/s: other)\n"), "{lines}");
+        assert!(lines.contains(" 3   (0: other)\n"), "{lines}");
+    }
 }

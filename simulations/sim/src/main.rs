@@ -46,7 +46,7 @@ enum Command {
     Bench {
         /// Its name.
         name: String,
-        /// Small sizes: ends within 50 seconds. The default.
+        /// Small sizes: ends within 50 seconds.
         #[arg(long, conflicts_with = "full")]
         quick: bool,
         /// Production sizes.
@@ -105,13 +105,24 @@ fn command(command: Command) -> Result<ExitCode> {
             println!("{report:#?}");
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Bench { name, quick: _, full, json } => (bench::run(&name, full)?, json),
+        Command::Bench { name, quick, full, json } => match bench::program(&name)? {
+            Some(program) => {
+                let size = match (quick, full) {
+                    (true, _) => bench::Size::Quick,
+                    (_, true) => bench::Size::Full,
+                    _ => bench::Size::Default,
+                };
+                return Ok(ExitCode::from(bench::start(&program, &name, size, json)?));
+            }
+            None => (bench::run(&name, full)?, json),
+        },
         Command::Setup { what: Setup::Peers { names, json } } => (peers::setup(&names)?, json),
         Command::List => {
             for scenario in SCENARIOS {
                 println!("run {:<16} {}", scenario.name, scenario.about);
             }
-            for name in bench::NAMES {
+            let programs = bench::PROGRAMS.iter().map(|(name, _)| name);
+            for name in bench::NAMES.iter().chain(programs) {
                 println!("bench {name}");
             }
             return Ok(ExitCode::SUCCESS);

@@ -72,13 +72,16 @@ fn script() -> Result<PathBuf> {
 }
 
 /// The folder in which the installers keep what they fetch, as `installers/setup.sh` has it.
-fn cache() -> Result<PathBuf> {
+///
+/// # Errors
+/// When no variable says where it is.
+pub fn cache() -> Result<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     folder("OPENLEDGER_CACHE")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(folder("XDG_CACHE_HOME")?).join("openledger")))
         .or_else(|| Some(PathBuf::from(folder("HOME")?).join(".cache/openledger")))
-        .context("find the folder of the peers: set HOME or OPENLEDGER_CACHE")
+        .context("find the cache of the installers: set HOME or OPENLEDGER_CACHE")
 }
 
 #[cfg(test)]

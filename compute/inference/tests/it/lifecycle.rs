@@ -49,6 +49,31 @@ fn cancelling_frees_pages_at_once_wherever_a_sequence_stands() {
 }
 
 #[test]
+fn an_answer_that_was_begun_elsewhere_goes_on_as_it_would_have_there() {
+    let mut engine = engine(&tiny::model());
+    let mut asked = request(10, 12);
+    asked.sampling = openledger_inference::Sampling::seeded(1.0, [4; 32]);
+    asked.sampling.frequency_penalty = 0.5;
+    let whole = engine.submit(asked.clone()).unwrap();
+    let whole = finish(&mut engine).remove(&whole).unwrap();
+    for begun in [1, 5, 11] {
+        let rest = engine.resume(asked.clone(), &whole.tokens[..begun]).unwrap();
+        let rest = finish(&mut engine).remove(&rest).unwrap();
+        assert_eq!(rest.tokens, whole.tokens[begun..], "after {begun}");
+        assert_eq!(rest.bits, whole.bits[begun..], "after {begun}");
+        assert_eq!(rest.end, whole.end);
+    }
+    // Nothing was missing but the word that it had ended.
+    let done = engine.resume(asked.clone(), &whole.tokens).unwrap();
+    let done = finish(&mut engine).remove(&done).unwrap();
+    assert!(done.tokens.is_empty());
+    assert_eq!(done.end, whole.end);
+    let error = engine.resume(asked, &[9_999]).unwrap_err().to_string();
+    assert!(error.contains("token 9999"), "{error}");
+    assert_eq!(engine.pages_free(), 24);
+}
+
+#[test]
 fn tokens_that_cannot_be_scored_are_refused() {
     let mut engine = engine(&tiny::model());
     assert_eq!(engine.logits_of(&[], &[]), Err(ScoreError::Empty));

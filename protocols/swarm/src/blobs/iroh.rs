@@ -355,11 +355,8 @@ impl Blobs for IrohBlobs {
     }
 
     async fn import(&self, path: &Path) -> Result<BlobId, StoreError> {
-        let failed = |reason: String| StoreError::File {
-            action: "import",
-            path: path.to_owned(),
-            reason,
-        };
+        let failed =
+            |reason: String| StoreError::File { action: "import", path: path.to_owned(), reason };
         let _permit = self.inner.puts.acquire().await.map_err(|e| failed(e.to_string()))?;
         let path = std::path::absolute(path).map_err(|e| failed(e.to_string()))?;
         let (format, mode) = (BlobFormat::Raw, ImportMode::TryReference);

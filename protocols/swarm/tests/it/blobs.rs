@@ -85,6 +85,59 @@ async fn eight_mebibytes_travel_and_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_lies_on_each_disk_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (store(3, &dir).await, store(4, &dir).await);
+    let (here, there) = (dir.path().join("model"), dir.path().join("got"));
+    let content = noise(8 * MIB, 9);
+    std::fs::write(&here, &content).unwrap();
+    let id = a.import(&here).await.unwrap();
+    assert_eq!(id, BlobId::of(&content));
+    let gone = a.import(&dir.path().join("none")).await.unwrap_err().to_string();
+    assert!(gone.contains("none"), "{gone}");
+
+    let alive = [holder(public(3), &a.addresses())];
+    let told = std::sync::atomic::AtomicU64::new(0);
+    let progress = |here: u64| told.store(here, std::sync::atomic::Ordering::Relaxed);
+    let small = soon("a refusal", b.fetch_to(id, 1_000, &alive, &there, &progress)).await;
+    assert!(matches!(small, Err(FetchError::TooLarge { .. })), "{small:?}");
+    let max = 8 * MIB as u64;
+    let got = soon("8 MiB", b.fetch_to(id, max, &alive, &there, &progress)).await.unwrap();
+    assert_eq!(got, max);
+    assert!(told.into_inner() > max / 2, "it told how far it was");
+    assert_eq!(BlobId::of(&std::fs::read(&there).unwrap()), id);
+    for seed in [3, 4] {
+        let bytes = folder_bytes(&dir.path().join(seed.to_string()));
+        assert!(bytes < max / 4, "store {seed} holds {bytes} bytes itself");
+    }
+
+    // It is served on from where it lies, and a file that was changed reaches nobody.
+    let c = store(5, &dir).await;
+    let second = [holder(public(4), &b.addresses())];
+    let fetched = soon("8 MiB", c.fetch(id, 8 * MIB, &second)).await.unwrap();
+    assert!(fetched == content);
+    let mut changed = content.to_vec();
+    changed[5 * MIB] ^= 1;
+    std::fs::write(&here, &changed).unwrap();
+    let d = store(6, &dir).await;
+    let refused = soon("a changed file", d.fetch(id, 8 * MIB, &alive)).await;
+    assert!(matches!(refused, Err(FetchError::AllFailed { .. })), "{refused:?}");
+    for store in [a, b, c, d] {
+        store.shutdown().await;
+    }
+}
+
+fn folder_bytes(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            data if data.is_dir() => folder_bytes(&entry.path()),
+            data => data.len(),
+        })
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_large_absent_and_unknown_blobs_are_clear_errors() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (store(3, &dir).await, store(4, &dir).await);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use openledger_wire::identity::{open_binding, open_registration};
 use openledger_wire::profile::Profile;
-use openledger_wire::{Envelope, UnixMs};
+use openledger_wire::{Envelope, Prose, Text, UnixMs, decode, encode};
 use proptest::prelude::*;
 
 use crate::{kinds, samples};
@@ -84,4 +84,18 @@ proptest! {
     fn arbitrary_texts_are_no_profile(text in "\\PC{0,200}(# signed )?\\PC{0,80}") {
         prop_assert!(Profile::open(&text).is_err());
     }
+}
+
+#[test]
+fn prose_holds_any_characters_within_its_bound_and_shows_none() {
+    let said = "line\n\ttab \u{0}\u{1b}[2J \u{202e}\u{1f600}";
+    let prose = Prose::<64>::new(said).unwrap();
+    assert!(Text::<64>::new(said).is_err(), "names hold none of these");
+    let bytes = encode(&prose).unwrap();
+    assert_eq!(decode::<Prose<64>>(&bytes, 128).unwrap(), prose);
+    assert!(decode::<Prose<8>>(&bytes, 128).is_err());
+    assert_eq!(format!("{prose:?}"), format!("{} bytes of text", said.len()));
+    assert_eq!(&*Prose::<5>::clipped("abcd\u{e4}"), "abcd", "cut between characters");
+    assert_eq!(Prose::<4>::new("abcde").unwrap_err().len, 5);
+    assert_eq!(prose.into_string(), said);
 }

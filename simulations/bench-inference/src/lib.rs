@@ -1,0 +1,21 @@
+//! The inference engine beside llama.cpp, on the same file in the same call.
+//!
+//! llama.cpp runs as a process of its own ([`peer`]) and answers requests one at a time, so that
+//! the two never compute at once. [`parity`] compares what they say, [`speed`] how fast.
+//!
+//! Deliberately absent: vectors to compare with later (the engine's and the tokenizer's own tests
+//! have those), and setting the peer up (`openledger-sim setup peers` does).
+
+pub mod adapters;
+pub mod cpu;
+pub mod limits;
+pub mod parity;
+pub mod peer;
+pub mod sequences;
+pub mod speed;
+pub mod strings;
+pub mod subject;
+mod varint;
+
+pub use peer::{Peer, PeerError};
+pub use subject::{MissingError, Subject};

@@ -1,0 +1,303 @@
+//! How fast the engine is, beside llama.cpp as its package ships it.
+//!
+//! In each round every case is run by us and then by the peer; medians over the rounds are shown.
+//! All figures are timed: none has a bar. The engine here is the correct reference of 32-bit
+//! numbers, llama.cpp rounds to 8 bits, so the ratio says what that and its instruction sets buy.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use openledger_inference::{Engine, Event, Request as Ask, SequenceId};
+use openledger_models::{SpecialTokens, Tokenizer};
+use openledger_sim::figures::{Figures, Kind};
+use openledger_wire::ids::BlobId;
+
+use crate::adapters;
+use crate::cpu;
+use crate::limits::{ADAPTER_RANK, ADAPTERS, FULL, PROMPT_TOKENS, QUICK, Sizes};
+use crate::peer::{Peer, Request, Took};
+use crate::subject::Subject;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    /// So many sequences step together.
+    Decode(usize),
+    /// Sequences step together, each with an adapter of its own.
+    Adapters,
+    /// One prompt to its first token.
+    Prefill,
+}
+
+const CASES: [Case; 5] =
+    [Case::Decode(1), Case::Decode(4), Case::Decode(8), Case::Adapters, Case::Prefill];
+
+impl Case {
+    fn name(self, sizes: &Sizes) -> String {
+        match self {
+            Self::Decode(1) => "decode, 1 sequence".to_owned(),
+            Self::Decode(count) => format!("decode, {count} sequences"),
+            Self::Adapters => format!("decode, {ADAPTERS} sequences, {ADAPTERS} adapters"),
+            Self::Prefill => format!("prefill, {} tokens", sizes.prefill_tokens),
+        }
+    }
+
+    /// Tokens of one run.
+    const fn tokens(self, sizes: &Sizes) -> usize {
+        match self {
+            Self::Decode(count) => count * sizes.steps,
+            Self::Adapters => ADAPTERS * sizes.steps,
+            Self::Prefill => sizes.prefill_tokens,
+        }
+    }
+
+    /// What the peer is, and how it differs.
+    fn peer(self, name: &str) -> String {
+        match self {
+            Self::Adapters => format!("{name}, a context for each adapter, in turn"),
+            Self::Decode(_) | Self::Prefill => name.to_owned(),
+        }
+    }
+}
+
+/// Both engines, ready.
+struct Bench {
+    engine: Engine,
+    peer: Peer,
+    sizes: Sizes,
+    text: Vec<u32>,
+    /// The adapters as files for the peer, in a folder that goes with this.
+    files: Vec<PathBuf>,
+    _folder: tempfile::TempDir,
+}
+
+/// Runs it; `note` hears what is being done.
+///
+/// # Errors
+/// A peer or an engine that fails.
+pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result<Figures> {
+    let sizes = if quick { QUICK } else { FULL };
+    let threads = sizes.threads.unwrap_or(subject.cores);
+    let begun = Instant::now();
+    let mut figures = Figures::new("inference");
+    figures.show("model", subject.file_name(), "", Kind::Timed);
+    note("starting llama.cpp");
+    let mut bench = Bench::new(subject, sizes, threads)?;
+    let mut runs: Vec<(Case, Vec<Took>, Vec<Took>)> =
+        CASES.iter().map(|case| (*case, Vec::new(), Vec::new())).collect();
+    let mut rounds = 0u64;
+    while rounds < sizes.rounds as u64 && (rounds == 0 || begun.elapsed() < sizes.time) {
+        rounds += 1;
+        note(&format!("round {rounds} of {}", sizes.rounds));
+        for (case, ours, theirs) in &mut runs {
+            ours.push(bench.ours(*case)?);
+            theirs.push(bench.theirs(*case)?);
+        }
+    }
+    figures.show("rounds", rounds, "", Kind::Timed);
+    figures.show("threads", threads as u64, "", Kind::Timed);
+    let name = bench.peer.name();
+    for (case, ours, theirs) in &runs {
+        show(&mut figures, *case, &sizes, &name, [ours, theirs])?;
+    }
+    Ok(figures)
+}
+
+/// A case in three figures.
+fn show(
+    figures: &mut Figures,
+    case: Case,
+    sizes: &Sizes,
+    name: &str,
+    runs: [&[Took]; 2],
+) -> Result<()> {
+    let (what, peer) = (case.name(sizes), case.peer(name));
+    let medians = |of: fn(&Took) -> f64| runs.map(|runs| median(runs.iter().map(of).collect()));
+    let [ours, theirs] = medians(|took| took.seconds);
+    ensure!(ours > 0.0 && theirs > 0.0, "time {what}: it took no time ({ours} s, {theirs} s)");
+    let rate = |seconds: f64| rounded(case.tokens(sizes) as f64 / seconds);
+    figures.beside(&what, rate(ours), "tokens/s", Kind::Timed, &peer, rate(theirs));
+    let wall = format!("{what}: wall time");
+    figures.beside(&wall, rounded(ours), "s", Kind::Timed, &peer, rounded(theirs));
+    let [ours, theirs] = medians(|took| took.cpu_seconds);
+    let busy = format!("{what}: CPU time");
+    figures.beside(&busy, rounded(ours), "s", Kind::Timed, &peer, rounded(theirs));
+    Ok(())
+}
+
+/// Thousandths are more than these repeat to.
+fn rounded(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
+/// The middle one; of an even number the lower of the two in the middle. 0 of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+}
+
+impl Bench {
+    fn new(subject: &Subject, sizes: Sizes, threads: usize) -> Result<Self> {
+        let peer = Peer::start(&subject.python, &subject.path, threads)?;
+        let mut engine = subject.engine(threads)?;
+        let config = subject.model.config();
+        let folder = tempfile::tempdir().context("make a folder for adapters")?;
+        let mut files = Vec::new();
+        for number in 0..ADAPTERS {
+            let adapter = adapters::adapter(config, number as u64, ADAPTER_RANK)?;
+            let name = format!("adapter-{number}.gguf");
+            files.push(adapters::write(&adapter, config, folder.path(), &name)?);
+            engine.put_adapter(adapter_id(number), adapter)?;
+        }
+        let text = text(subject.model.tokenizer());
+        ensure!(!text.is_empty(), "make prompts: the tokenizer finds no tokens in plain English");
+        Ok(Self { engine, peer, sizes, text, files, _folder: folder })
+    }
+
+    /// So many prompts, each another piece of the text.
+    fn prompts(&self, count: usize, tokens: usize) -> Vec<Vec<u32>> {
+        let from = |start| self.text.iter().cycle().skip(start).take(tokens).copied().collect();
+        (0..count).map(|number| from(number * tokens)).collect()
+    }
+
+    fn ours(&mut self, case: Case) -> Result<Took> {
+        match case {
+            Case::Decode(count) => {
+                let prompts = self.prompts(count, PROMPT_TOKENS);
+                decode(&mut self.engine, &prompts, false, self.sizes.steps)
+            }
+            Case::Adapters => {
+                let prompts = self.prompts(ADAPTERS, PROMPT_TOKENS);
+                decode(&mut self.engine, &prompts, true, self.sizes.steps)
+            }
+            Case::Prefill => {
+                for prompt in self.prompts(1, self.sizes.prefill_tokens) {
+                    self.engine.submit(Ask::greedy(prompt, 1))?;
+                }
+                timed(|| {
+                    while !self.engine.is_idle() {
+                        step(&mut self.engine)?;
+                    }
+                    Ok(())
+                })
+            }
+        }
+    }
+
+    fn theirs(&mut self, case: Case) -> Result<Took> {
+        let steps = self.sizes.steps;
+        let took = match case {
+            Case::Decode(count) => {
+                let prompts = self.prompts(count, PROMPT_TOKENS);
+                self.peer.ask(&Request::Decode { prompts: &prompts, steps, adapters: &[] })
+            }
+            Case::Adapters => {
+                let prompts = self.prompts(ADAPTERS, PROMPT_TOKENS);
+                let adapters = self.files.as_slice();
+                self.peer.ask(&Request::Decode { prompts: &prompts, steps, adapters })
+            }
+            Case::Prefill => {
+                let prompt = self.prompts(1, self.sizes.prefill_tokens).concat();
+                self.peer.ask(&Request::Prefill { prompt: &prompt })
+            }
+        };
+        Ok(took?)
+    }
+}
+
+/// Times steps in which every sequence gets a token; prompts are behind them by then.
+fn decode(
+    engine: &mut Engine,
+    prompts: &[Vec<u32>],
+    with_adapters: bool,
+    steps: usize,
+) -> Result<Took> {
+    let mut waiting = BTreeSet::new();
+    for (number, prompt) in prompts.iter().enumerate() {
+        // Those that are through their prompt first draw while the others are not.
+        let mut ask = Ask::greedy(prompt.clone(), 2 * (steps + prompts.len()));
+        ask.ignore_end = true;
+        if with_adapters {
+            ask.adapters = vec![(adapter_id(number), 1.0)];
+        }
+        waiting.insert(engine.submit(ask)?);
+    }
+    let all: Vec<SequenceId> = waiting.iter().copied().collect();
+    while !waiting.is_empty() {
+        for sequence in step(engine)? {
+            waiting.remove(&sequence);
+        }
+    }
+    let mut tokens = 0;
+    let took = timed(|| {
+        for _ in 0..steps {
+            tokens += step(engine)?.len();
+        }
+        Ok(())
+    })?;
+    for sequence in all {
+        engine.cancel(sequence);
+    }
+    step(engine)?;
+    let expected = steps * prompts.len();
+    ensure!(tokens == expected, "time decoding: {tokens} tokens came where {expected} should");
+    Ok(took)
+}
+
+/// One step: who got a token.
+fn step(engine: &mut Engine) -> Result<Vec<SequenceId>> {
+    let mut drawn = Vec::new();
+    for event in engine.step()? {
+        match event {
+            Event::Token { sequence, .. } => drawn.push(sequence),
+            Event::Failed { sequence, error } => bail!("run {sequence}: {error}"),
+            Event::Finished { .. } => {}
+        }
+    }
+    Ok(drawn)
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<Took> {
+    let (begun, before) = (Instant::now(), cpu::seconds());
+    work()?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let busy = cpu::seconds().zip(before).map(|(after, before)| after - before);
+    Ok(Took { seconds, cpu_seconds: busy.unwrap_or_default() })
+}
+
+fn adapter_id(number: usize) -> BlobId {
+    BlobId([number as u8; 32])
+}
+
+/// What prompts are cut from.
+fn text(tokenizer: &Tokenizer) -> Vec<u32> {
+    let text = "The swarm works while nobody watches. Each machine takes a page, reads it, and \
+                writes down what it found; others look over its shoulder and do the same again. \
+                When two of them agree, both are paid, and when they do not, a third is asked. ";
+    tokenizer.encode(text, SpecialTokens::AsText)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_of_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.0);
+        assert_eq!(median(Vec::new()), 0.0);
+    }
+
+    #[test]
+    fn time_on_processors_is_counted_where_the_system_counts_it() {
+        let took = timed(|| {
+            let begun = Instant::now();
+            while begun.elapsed().as_millis() < 30 {}
+            Ok(())
+        });
+        let took = took.unwrap();
+        assert!(took.seconds >= 0.03 && took.cpu_seconds >= 0.0, "{took:?}");
+    }
+}
