@@ -77,5 +77,8 @@ fn unify(root: &std::path::Path, write: bool) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let missing = manifest::missing(root)?;
-    Ok(missing.keys().map(|foreign| format!("{} {} is built in two ways", foreign.name, foreign.version)).collect())
+    Ok(missing
+        .keys()
+        .map(|foreign| format!("{} {} is built in two ways", foreign.name, foreign.version))
+        .collect())
 }

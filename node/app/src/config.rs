@@ -352,6 +352,8 @@ mod tests {
             ("[work]\nkinds = [\"mine\"]", ["work.kinds", "\"mine\"", "\"fetch\""]),
             ("[work", ["config.toml", "line 1", "move the file away"]),
             ("[hosts]\ndeny = [\"a b\"]", ["hosts", "a b", "mend"]),
+            ("[models]\nparallel = 0", ["models.parallel", "0", "use 1 to 256"]),
+            ("[models]\nbases = 1", ["models.bases", "config.toml", "share"]),
         ] {
             let error = read(text).unwrap_err();
             for part in parts {

@@ -2,7 +2,8 @@
 //!
 //! `config.toml`, `identity/`, `networks/NAME/` (profile, delegation, binding, outbox, account and
 //! remembered peers of one network, which nothing of another ever reads), `removed/` (networks that
-//! were left), `blobs/`, `logs/`, `control.json`. All of it is the owner's alone.
+//! were left), `blobs/`, `models/`, `logs/`,
+//! `control.json`. All of it is the owner's alone.
 
 use std::fs;
 use std::io::{self, Write};

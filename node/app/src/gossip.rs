@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use openledger_wire::eip712::{Domain, SignedHead, Typed};
 use openledger_wire::gossip::{
-    Announcement, GossipedHead, GossipedProof, Offer, ProofAt, TOPIC_HEADS, TOPIC_NODES, TOPIC_PROOFS,
+    Announcement, GossipedHead, GossipedProof, Offer, ProofAt, TOPIC_HEADS, TOPIC_NODES,
+    TOPIC_PROOFS,
 };
 use openledger_wire::proof::Proof;
 use openledger_wire::{
@@ -290,7 +291,8 @@ mod tests {
             assert_eq!(admission.judge(topic, source, b"garbage", UnixMs(0)), Admit::Reject);
         }
         assert_eq!(admission.judge("other", source, b"", UnixMs(0)), Admit::Ignore);
-        let said = |network| announcement(&node(1), network, UnixMs(0), &[], &[1], Vec::new()).unwrap();
+        let said =
+            |network| announcement(&node(1), network, UnixMs(0), &[], &[1], Vec::new()).unwrap();
         let judge = |bytes: &[u8], now| admission.judge(TOPIC_NODES, source, bytes, UnixMs(now));
         assert_eq!(judge(&said(NETWORK), 0), Admit::Accept);
         assert_eq!(judge(&said(NETWORK), ANNOUNCEMENT_MS_MAX + 1), Admit::Ignore);

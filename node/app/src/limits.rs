@@ -205,6 +205,8 @@ pub const PEER_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 pub const PEER_VECTORS_TIME_MAX: Duration = Duration::from_secs(18);
 /// The next token of a peer that does answer: it may load a model or work off a queue first.
 pub const PEER_TOKEN_TIME_MAX: Duration = Duration::from_secs(120);
+/// Room at peers that are all busy, before the caller is told to come back.
+pub const PEER_BUSY_TIME_MAX: Duration = Duration::from_secs(8);
 /// A peer that waits for tokens is told after this time that there are none yet.
 pub const PEER_POLL: Duration = Duration::from_secs(2);
 /// Tokens that come within this time after one are sent along with it: less than a person notices.

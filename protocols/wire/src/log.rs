@@ -337,7 +337,9 @@ impl ReasonCode {
             Self::ReexecutionDiffers => "other nodes redid the work and got something else",
             Self::MalformedBody => "the proof's body is unreadable or not about this task",
             Self::TooFewReplicas => "too few other nodes answered to compare with",
-            Self::Volatile => "the answers differ, and nobody can be blamed for it: a page that changes, or a near tie",
+            Self::Volatile => {
+                "the answers differ, and nobody can be blamed for it: a page that changes, or a near tie"
+            }
             Self::UnknownKind => "this rule set does not judge this kind of task",
             Self::BudgetSpent => "the campaign's budget is used up",
         }

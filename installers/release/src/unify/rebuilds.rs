@@ -39,7 +39,10 @@ pub fn prove(root: &Path) -> Result<Vec<Alone>> {
         for tests in [&["--lib", "--bins"][..], &["--all-targets"]] {
             let arguments = [&["-p", &name], tests].concat();
             let Ok(messages) = build(root, &arguments) else {
-                bail!("{name} does not build alone; try `cargo build -p {name} {}`", tests.join(" "))
+                bail!(
+                    "{name} does not build alone; try `cargo build -p {name} {}`",
+                    tests.join(" ")
+                )
             };
             all.push(count(&format!("{name} {}", tests.join(" ")), &messages)?);
         }

@@ -139,7 +139,10 @@ fn parts_of(parts: &[Value], param: &str) -> Result<String, ApiFailure> {
                 return Err(ApiFailure::invalid(param, "a part needs a type and a text"));
             }
             (Some(_), _) => {
-                return Err(ApiFailure::unsupported(param, "only parts of type text are supported"));
+                return Err(ApiFailure::unsupported(
+                    param,
+                    "only parts of type text are supported",
+                ));
             }
         }
     }

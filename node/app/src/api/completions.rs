@@ -149,9 +149,18 @@ mod tests {
         let tokens = read(json!([1, 2, 3])).unwrap();
         assert_eq!(tokens, [Prompt::Tokens(List::new(vec![1, 2, 3]).unwrap())]);
         assert_eq!(read(json!([[1], [2, 3]])).unwrap().len(), 2);
-        for wrong in [json!([]), json!(""), json!([""]), json!(5), json!([1, "a"]), json!([[]]),
-            json!([-1]), json!(["a", "b", "c", "d"]), json!({}), json!([4_294_967_296_u64])]
-        {
+        for wrong in [
+            json!([]),
+            json!(""),
+            json!([""]),
+            json!(5),
+            json!([1, "a"]),
+            json!([[]]),
+            json!([-1]),
+            json!(["a", "b", "c", "d"]),
+            json!({}),
+            json!([4_294_967_296_u64]),
+        ] {
             let error = read(wrong).unwrap_err();
             assert_eq!(error.param.as_deref(), Some("prompt"), "{error:?}");
         }

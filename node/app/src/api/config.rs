@@ -82,7 +82,10 @@ mod tests {
     #[test]
     fn weak_keys_are_refused_and_not_repeated() {
         assert_eq!(ApiConfig::default().check(), Ok(()));
-        let weak = ApiConfig { keys: vec!["0123456789abcdef".into(), "hunter2".into()], ..ApiConfig::default() };
+        let weak = ApiConfig {
+            keys: vec!["0123456789abcdef".into(), "hunter2".into()],
+            ..ApiConfig::default()
+        };
         let (key, value, remedy) = weak.check().unwrap_err();
         assert_eq!((key, value.as_str()), ("api.keys", "key number 2"));
         assert!(!remedy.contains("hunter2") && remedy.contains("16"), "{remedy}");

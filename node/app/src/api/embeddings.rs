@@ -1,9 +1,9 @@
 //! `POST /v1/embeddings`.
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use openledger_wire::call::{Embed, Prompt};
 use openledger_wire::{List, limits as wire_limits};
 use serde_json::{Value, json};
@@ -47,11 +47,8 @@ pub(super) async fn post(
         tokens = tokens.saturating_add(u64::from(embedded.prompt_tokens));
         for vector in &embedded.vectors {
             check(dimensions, vector.len() / 4)?;
-            let embedding = if in_base64 {
-                Value::String(base64::encode(vector))
-            } else {
-                floats(vector)
-            };
+            let embedding =
+                if in_base64 { Value::String(base64::encode(vector)) } else { floats(vector) };
             let index = data.len();
             data.push(json!({ "object": "embedding", "index": index, "embedding": embedding }));
         }

@@ -185,6 +185,9 @@ mod tests {
         }
         let error = fields(&json!({"tools": [1]})).refuse("tools", is_empty, "leave it out");
         let error = error.unwrap_err();
-        assert_eq!((error.code.as_str(), error.param.as_deref()), ("unsupported_parameter", Some("tools")));
+        assert_eq!(
+            (error.code.as_str(), error.param.as_deref()),
+            ("unsupported_parameter", Some("tools"))
+        );
     }
 }

@@ -15,9 +15,7 @@ fn natural(micro: i32) -> f64 {
 
 /// One token of a chat's answer with so many alternatives.
 pub(super) fn of_chat(token: &CallToken, top: usize) -> Value {
-    let one = |text: &str, micro: i32| {
-        json!({ "token": text, "logprob": natural(micro), "bytes": text.as_bytes() })
-    };
+    let one = |text: &str, micro: i32| json!({ "token": text, "logprob": natural(micro), "bytes": text.as_bytes() });
     let alternatives: Vec<Value> =
         token.top.iter().take(top).map(|(_, text, micro)| one(text, *micro)).collect();
     let mut value = one(text_of(token), token.logprob_micro);
@@ -55,7 +53,8 @@ mod tests {
 
     #[test]
     fn a_token_inside_a_character_has_its_own_text_and_numbers_are_natural() {
-        let top = vec![(8, Prose::clipped(" yes"), -250_000), (9, Prose::clipped(" no"), -1_500_000)];
+        let top =
+            vec![(8, Prose::clipped(" yes"), -250_000), (9, Prose::clipped(" no"), -1_500_000)];
         let token = CallToken {
             token: 9,
             text: Prose::clipped(""),

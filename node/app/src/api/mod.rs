@@ -5,6 +5,25 @@
 //! refused. A call that this machine cannot answer goes to peers ([`crate::routing`]). Fields that
 //! change the meaning of a request and are not supported are refused by name; others that are not
 //! known are ignored, as OpenAI does. Calls earn nothing, and nothing of what is said is logged.
+//!
+//! Errors are `{"error":{"message","type","param","code"}}`; those worth a second try have
+//! `Retry-After` and `retry-after-ms`. A stream that breaks off ends with such an object as its last
+//! event, without `[DONE]`.
+//!
+//! | status | code | when |
+//! |---|---|---|
+//! | 401 | `invalid_api_key` | no key, or a wrong one |
+//! | 404 | `model_not_found` | nobody known has the model or adapter |
+//! | 404, 405 | `unknown_url`, `method_not_allowed` | the path or its method |
+//! | 400 | `invalid_value`, `invalid_body` | `param` names the field |
+//! | 400 | `unsupported_parameter` | tools, `n` above 1, JSON modes, images, ... |
+//! | 400 | `context_length_exceeded` | the prompt does not fit model, memory or wire |
+//! | 400 | `ambiguous_model` | several files have the name: the message lists their ids |
+//! | 400 | `chat_template`, `wrong_base`, `quarantined` | the model refuses the chat; the adapter is another base's; the input killed its worker twice |
+//! | 413, 408 | `request_too_large`, `request_timeout` | more than 4 MiB; slower than 30 s |
+//! | 429 | `rate_limit_exceeded` | too much at a time, here or at all peers |
+//! | 500 | `bad_file`, `engine_failed` | a model's file is damaged; the engine failed |
+//! | 503 | `worker_died`, `worker_start`, `peer_lost`, `not_serving`, `not_fetched`, `stopping` | whoever should answer is gone |
 
 mod answer;
 mod base64;
@@ -23,4 +42,4 @@ mod stream;
 
 pub use config::ApiConfig;
 pub use error::ApiFailure;
-pub use server::{Api, ApiError, ApiSetup};
+pub use server::{Api, ApiError, ApiSetup, Problem};

@@ -5,9 +5,9 @@ use axum::extract::{Path, State};
 use openledger_wire::gossip::OfferKind;
 use serde_json::{Value, json};
 
+use super::ApiFailure;
 use super::names::{AUTO, listed};
 use super::server::Context;
-use super::ApiFailure;
 use crate::routing::Known;
 
 pub(super) async fn list(State(context): State<Context>) -> Json<Value> {

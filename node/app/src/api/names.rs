@@ -34,11 +34,7 @@ const LISTED_MAX: usize = 8;
 ///
 /// # Errors
 /// A name that nobody has, or that means several things.
-pub(super) fn resolve(
-    name: &str,
-    known: &[Known],
-    own_base: &str,
-) -> Result<Target, ApiFailure> {
+pub(super) fn resolve(name: &str, known: &[Known], own_base: &str) -> Result<Target, ApiFailure> {
     if name.len() > NAME_LEN_MAX {
         let message = format!("a model's name has {NAME_LEN_MAX} characters at most");
         return Err(ApiFailure::no_model(message));

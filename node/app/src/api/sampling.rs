@@ -60,11 +60,7 @@ fn seed(fields: &Fields) -> Result<[u8; 32], ApiFailure> {
 ///
 /// # Errors
 /// A number out of range.
-pub(super) fn tokens_max(
-    fields: &Fields,
-    names: &[&str],
-    absent: u32,
-) -> Result<u32, ApiFailure> {
+pub(super) fn tokens_max(fields: &Fields, names: &[&str], absent: u32) -> Result<u32, ApiFailure> {
     for name in names {
         let max = wire_limits::CALL_TOKENS_MAX as u64;
         if let Some(tokens) = fields.whole(name, 1..=max)? {
@@ -141,7 +137,10 @@ mod tests {
     #[test]
     fn defaults_are_those_of_openai_and_seeds_repeat() {
         let plain = sampling(&fields(&json!({}))).unwrap();
-        assert_eq!((plain.temperature_permille, plain.top_p_permille, plain.top_k), (1_000, 1_000, 0));
+        assert_eq!(
+            (plain.temperature_permille, plain.top_p_permille, plain.top_k),
+            (1_000, 1_000, 0)
+        );
         assert_ne!(plain.seed, sampling(&fields(&json!({}))).unwrap().seed);
         let seeded = |seed: Value| sampling(&fields(&json!({ "seed": seed }))).unwrap().seed;
         assert_eq!(seeded(json!(-5)), seeded(json!(-5)));
@@ -158,7 +157,13 @@ mod tests {
     fn stops_and_lengths_are_bounded() {
         assert_eq!(stops(&fields(&json!({"stop": "\n"}))).unwrap().len(), 1);
         assert_eq!(stops(&fields(&json!({"stop": ["a", "b"]}))).unwrap().len(), 2);
-        for wrong in [json!(""), json!(["a", "b", "c", "d", "e"]), json!(5), json!(["a", 5]), json!("x".repeat(65))] {
+        for wrong in [
+            json!(""),
+            json!(["a", "b", "c", "d", "e"]),
+            json!(5),
+            json!(["a", 5]),
+            json!("x".repeat(65)),
+        ] {
             let error = stops(&fields(&json!({ "stop": wrong }))).unwrap_err();
             assert_eq!(error.param.as_deref(), Some("stop"));
         }
@@ -172,7 +177,9 @@ mod tests {
 
     #[test]
     fn what_would_change_the_answer_is_refused_by_name() {
-        for (name, value) in [("n", json!(2)), ("best_of", json!(3)), ("logit_bias", json!({"5": 1}))] {
+        for (name, value) in
+            [("n", json!(2)), ("best_of", json!(3)), ("logit_bias", json!({"5": 1}))]
+        {
             let error = refuse_unsupported(&fields(&json!({ name: value }))).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(name));
             assert_eq!(error.code, "unsupported_parameter");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router as Routes;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,9 +16,10 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::answer::random_name;
-use super::names::{Target, resolve};
+use super::names::{AUTO, Target, resolve};
 use super::{ApiConfig, ApiFailure, chat, completions, embeddings, models};
 use crate::routing::Router;
+use crate::serving::{codes, failure};
 use crate::{limits, time};
 
 /// Why the API did not start.
@@ -43,7 +44,12 @@ pub struct ApiSetup {
     pub token: Token,
     /// Finds servers for calls.
     pub router: Router,
+    /// Why a file here cannot be used, by its name or id.
+    pub problem: Problem,
 }
+
+/// Says why a model's file on this machine cannot be used, if that is so.
+pub type Problem = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// A running API.
 pub struct Api {
@@ -56,6 +62,7 @@ pub(super) struct Context(Arc<Shared>);
 
 struct Shared {
     router: Router,
+    problem: Problem,
     base: String,
     keys: Vec<Token>,
     since_s: u64,
@@ -78,9 +85,19 @@ impl Context {
     /// What the name of a model means now.
     ///
     /// # Errors
-    /// A name that nobody has, or that means several things.
+    /// A name that nobody has, or that means several things; a file that cannot be used.
     pub(super) fn resolve(&self, name: &str) -> Result<Target, ApiFailure> {
-        resolve(name, &self.0.router.known(), &self.0.base)
+        let target = resolve(name, &self.0.router.known(), &self.0.base);
+        target.map_err(|failed| {
+            let is_missing = failed.status == StatusCode::NOT_FOUND;
+            let named = if name == AUTO { &self.0.base } else { name };
+            match (self.0.problem)(named) {
+                Some(problem) if is_missing => {
+                    ApiFailure::of_call(&failure(codes::BAD_FILE, &problem, 0), "model")
+                }
+                _ => failed,
+            }
+        })
     }
 }
 
@@ -90,13 +107,13 @@ impl Api {
     /// # Errors
     /// [`ApiError`].
     pub async fn start(setup: ApiSetup) -> Result<Self, ApiError> {
-        let ApiSetup { config, base, token, router } = setup;
+        let ApiSetup { config, base, token, router, problem } = setup;
         let mut keys = vec![token];
         for key in config.keys {
             keys.push(Token::new(key)?);
         }
         let room = Arc::new(Semaphore::new(limits::API_CALLS_MAX));
-        let shared = Shared { router, base, keys, since_s: time::now_s(), room };
+        let shared = Shared { router, problem, base, keys, since_s: time::now_s(), room };
         let routes = routes(Context(Arc::new(shared)));
         let listen = |port: u16| WebConfig {
             // Bounded by this API itself, which tells its clients in their own words.

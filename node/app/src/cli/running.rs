@@ -5,6 +5,7 @@ use super::args::Which;
 use super::out::table;
 use crate::control::{Client, ModeOf, PerNetwork};
 use crate::node::{Mode, Status};
+use crate::routing::CallCounts;
 use crate::time;
 
 /// `openledger status`.
@@ -25,6 +26,19 @@ pub(super) async fn mode(session: &Session, path: &str, which: &Which) -> anyhow
             many.iter().map(line).collect::<Vec<_>>().join("\n")
         }
     })
+}
+
+fn calls_text(calls: &CallCounts) -> String {
+    format!(
+        "{} asked for: {} here, {} at peers, {} taken up elsewhere, {} lost; {} of peers answered, {} turned away",
+        calls.asked,
+        calls.here,
+        calls.forwarded,
+        calls.resumed,
+        calls.lost,
+        calls.for_peers,
+        calls.turned_away
+    )
 }
 
 fn status_text(status: &Status) -> String {
@@ -57,13 +71,25 @@ fn status_text(status: &Status) -> String {
         row(
             "work",
             format!(
-                "{} in hand; since the start {} pages, {} documents, {} inputs from peers",
+                "{} in hand; since the start {} pages, {} documents, {} prompts, {} inputs from peers",
                 status.work.in_hand,
                 status.work.pages,
                 status.work.documents,
+                status.work.inferences,
                 status.work.inputs_from_peers
             ),
         ),
+        row(
+            "models",
+            format!(
+                "{} bases, {} adapters; since the start {} from peers, {} calls answered",
+                status.models.bases,
+                status.models.adapters,
+                status.models.models_from_peers,
+                status.models.calls_local
+            ),
+        ),
+        row("calls", calls_text(&status.calls)),
         row(
             "ever",
             format!(

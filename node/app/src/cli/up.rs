@@ -139,12 +139,18 @@ fn options(
             "event": "ready", "node": node, "networks": names,
             "control": control.url(), "api": control.api(), "pid": std::process::id(),
         });
-        let text = format!(
+        let mut text = format!(
             "node {} is up in {} {}; `openledger status` shows what it does, Ctrl-C stops it",
             node.short(),
             if names.len() == 1 { "network" } else { "networks" },
             names.join(", ")
         );
+        if let Some(api) = control.api() {
+            text += &format!(
+                "\napplications find models at {api} (OpenAI's API); their key is the token in {}",
+                control.file().display()
+            );
+        }
         // A closed standard output is no reason not to work.
         let _ = out.show(&value, |_| text);
     };
@@ -185,6 +191,24 @@ fn consent(session: &Session, config: &Config, accept: bool) -> anyhow::Result<(
     Ok(())
 }
 
+/// Who may ask this node's models what, in words.
+fn calls(config: &Config) -> String {
+    let api = &config.api;
+    let peers = if api.serve_peers && config.models.share {
+        format!("up to {} of peers at a time (api.serve_peers)", api.peer_calls_max)
+    } else {
+        "none of peers".to_owned()
+    };
+    let own = match (api.enabled, api.forward) {
+        (false, _) => "no applications (api.enabled)",
+        (true, true) => {
+            "applications of this machine with a key; what it cannot answer, peers do, who see the prompt (api.forward)"
+        }
+        (true, false) => "applications of this machine with a key; no prompt leaves it",
+    };
+    format!("{own}; {peers}")
+}
+
 /// What the node will use, in words.
 fn uses(session: &Session, config: &Config) -> String {
     let row = |name: &str, value: String| vec![format!("  {name}"), value];
@@ -217,6 +241,16 @@ fn uses(session: &Session, config: &Config) -> String {
             ),
         ),
         row("work", format!("{} (work.kinds)", config.work.kinds.join(", "))),
+        row("calls", calls(config)),
+        row(
+            "models",
+            format!(
+                "where model files are added: {} threads, and memory for the model and {} tokens (models.tokens_max); files are {} with peers (models.share)",
+                config.models.threads(),
+                config.models.tokens_max,
+                if config.models.share { "shared" } else { "not shared" }
+            ),
+        ),
         row(
             "kept",
             "public web pages, documents made of them, proofs of work; no data of yours leaves"

@@ -1,7 +1,7 @@
 //! The server's start and end.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openledger_web::{ServeError, Token, TokenError, WebConfig, WebServer, require_token};
@@ -92,6 +92,12 @@ impl Control {
     #[must_use]
     pub fn api(&self) -> Option<&str> {
         self.api.as_deref()
+    }
+
+    /// Where `control.json` lies.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Stops serving and removes `control.json`.

@@ -7,6 +7,7 @@ use openledger_web::doctor::Finding;
 
 use super::examine::Patient;
 use super::holder::{self, Transport};
+use crate::api::ApiConfig;
 use crate::config::NetworkConfig;
 
 const CODE: &str = "port";
@@ -22,7 +23,7 @@ struct Wanted {
 /// One finding per configured port. A port that is 0 is chosen at the start and never taken.
 pub(super) fn findings(patient: &Patient) -> Vec<Finding> {
     let network = &patient.config.network;
-    let wanted = wanted(network);
+    let wanted = wanted(network, &patient.config.api);
     let mut findings: Vec<Finding> = wanted
         .iter()
         .filter(|wanted| wanted.port != 0)
@@ -40,7 +41,7 @@ pub(super) fn findings(patient: &Patient) -> Vec<Finding> {
 }
 
 /// The ports of a configuration. Each further network has the next port for its peers.
-fn wanted(network: &NetworkConfig) -> Vec<Wanted> {
+fn wanted(network: &NetworkConfig, api: &ApiConfig) -> Vec<Wanted> {
     let networks = match network.peer_port {
         0 => 1,
         _ => u16::try_from(network.joined().len().max(1)).unwrap_or(1),
@@ -65,7 +66,13 @@ fn wanted(network: &NetworkConfig) -> Vec<Wanted> {
             transports: &[Transport::Tcp],
         },
     ];
-    peers.chain(others).collect()
+    let api = api.enabled.then_some(Wanted {
+        key: "api.port",
+        ip: Ipv4Addr::LOCALHOST.into(),
+        port: api.port,
+        transports: &[Transport::Tcp],
+    });
+    peers.chain(others).chain(api).collect()
 }
 
 fn look(patient: &Patient, wanted: &Wanted) -> Finding {
@@ -138,9 +145,11 @@ mod tests {
         let mut network = NetworkConfig { peer_port: 4_000, ..NetworkConfig::default() };
         network.name = "a".to_owned();
         network.also = vec!["b".to_owned(), "c".to_owned()];
-        let ports: Vec<u16> = wanted(&network).iter().map(|wanted| wanted.port).collect();
-        assert_eq!(ports, [4_000, 4_001, 4_002, 0, 0]);
+        let mut api = ApiConfig { port: 4_100, ..ApiConfig::default() };
+        let ports: Vec<u16> = wanted(&network, &api).iter().map(|wanted| wanted.port).collect();
+        assert_eq!(ports, [4_000, 4_001, 4_002, 0, 0, 4_100]);
         network.peer_port = 0;
-        assert_eq!(wanted(&network).len(), 3);
+        api.enabled = false;
+        assert_eq!(wanted(&network, &api).len(), 3);
     }
 }

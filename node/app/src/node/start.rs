@@ -19,7 +19,7 @@ use super::enrol::{Enrol, Enrolled, Starting, in_time};
 use super::machine::{Machine, Slots};
 use super::peers::PeersError;
 use super::{Enrolment, Node, lock};
-use crate::api::{Api, ApiConfig, ApiError, ApiSetup};
+use crate::api::{Api, ApiConfig, ApiError, ApiSetup, Problem};
 use crate::conduct::Conduct;
 use crate::config::Config;
 use crate::control::{Control, ControlError};
@@ -179,7 +179,13 @@ impl Parts {
             return Ok(None);
         }
         let (config, base) = (self.api.clone(), models.config.base.clone());
-        let setup = ApiSetup { config, base, token: token.clone(), router };
+        let library = Arc::clone(&models.library);
+        let problem: Problem = Arc::new(move |name: &str| {
+            let found =
+                if name.is_empty() { library.default_base(name) } else { library.find(name) };
+            found.ok()?.problem
+        });
+        let setup = ApiSetup { config, base, token: token.clone(), router, problem };
         Api::start(setup).await.map(Some)
     }
 

@@ -34,12 +34,8 @@ struct Progress {
 
 impl Held {
     pub(super) fn new() -> Self {
-        let progress = Progress {
-            first: 0,
-            tokens: VecDeque::new(),
-            outcome: None,
-            asked: Instant::now(),
-        };
+        let progress =
+            Progress { first: 0, tokens: VecDeque::new(), outcome: None, asked: Instant::now() };
         Self {
             progress: Mutex::new(progress),
             more: Notify::new(),

@@ -1,10 +1,12 @@
 //! One call on its way from server to server, until it ends or nobody is left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openledger_wire::call::{Call, CallEnd, CallFailure};
 use openledger_wire::{BlobId, List};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use super::counts::count;
 use super::remote::Went;
@@ -39,8 +41,24 @@ impl Journey {
         Self { inner, call, blobs, generated, pieces, is_resumed: false, last: None }
     }
 
-    /// Tries servers until the call ends or nobody is left.
+    /// Tries servers until the call ends or nobody is left. Where all are busy it waits a little.
     pub(super) async fn go(mut self) {
+        let until = Instant::now() + self.inner.patience.busy;
+        while !self.round().await {
+            let busy = self.last.as_ref().filter(|failed| *failed.code == *serving_codes::BUSY);
+            let Some(busy) = busy.filter(|_| Instant::now() < until) else {
+                return self.at_home().await;
+            };
+            let again = Duration::from_millis(u64::from(busy.retry_after_ms));
+            tokio::select! {
+                () = sleep_until(until.min(Instant::now() + again)) => {}
+                () = self.pieces.closed() => return,
+            }
+        }
+    }
+
+    /// Tries each peer that serves the call once; says whether the call is over.
+    async fn round(&mut self) -> bool {
         let mut tried: Vec<Server> = Vec::new();
         while tried.len() < limits::CALL_PLACES_MAX {
             // Looked up each time: a peer may have come, and standings have changed.
@@ -49,10 +67,10 @@ impl Journey {
             let Some(server) = next else { break };
             tried.push(server);
             if self.at_peer(server).await {
-                return;
+                return true;
             }
         }
-        self.at_home().await;
+        false
     }
 
     /// Has a peer answer; says whether the call is over.
@@ -61,16 +79,17 @@ impl Journey {
         let Some(remote) = inner.remote(server) else { return false };
         let call = self.rest();
         let before = self.generated.len();
-        if self.is_resumed {
-            count(&inner.counters.resumed);
-        }
-        count(&inner.counters.forwarded);
+        let is_resumed = self.is_resumed;
         lock(&inner.standings).begun(server.node, time::now());
-        let measured = |latency: std::time::Duration| {
+        let accepted = |latency: Duration| {
+            count(&inner.counters.forwarded);
+            if is_resumed {
+                count(&inner.counters.resumed);
+            }
             let ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
             lock(&inner.standings).answered(server.node, ms, time::now());
         };
-        let went = remote.call(&call, &mut self.generated, &self.pieces, measured).await;
+        let went = remote.call(&call, &mut self.generated, &self.pieces, accepted).await;
         lock(&inner.standings).ended(server.node, time::now());
         match went {
             Went::Ended(end) => self.end(end).await,

@@ -13,6 +13,8 @@ pub struct Patience {
     pub vectors: Duration,
     /// For the next token of a peer that does answer.
     pub token: Duration,
+    /// For room at peers that are all busy.
+    pub busy: Duration,
     /// Before a peer that waits for tokens is told that there are none yet.
     pub poll: Duration,
     /// For more tokens to send along with one.
@@ -27,6 +29,7 @@ impl Default for Patience {
             answer: limits::PEER_ANSWER_TIME_MAX,
             vectors: limits::PEER_VECTORS_TIME_MAX,
             token: limits::PEER_TOKEN_TIME_MAX,
+            busy: limits::PEER_BUSY_TIME_MAX,
             poll: limits::PEER_POLL,
             linger: limits::PEER_LINGER,
             abandoned: limits::PEER_ABANDONED,

@@ -56,14 +56,14 @@ pub(super) struct Remote<'a> {
 }
 
 impl Remote<'_> {
-    /// Puts a call to the peer and passes its tokens on; `generated` grows with each. `latency` is
-    /// told how long the first answer took.
+    /// Puts a call to the peer and passes its tokens on; `generated` grows with each. `accepted`
+    /// is told how long the first answer took.
     pub(super) async fn call(
         &self,
         call: &Call,
         generated: &mut Vec<u32>,
         pieces: &mpsc::Sender<CallPiece>,
-        latency: impl FnOnce(Duration),
+        accepted: impl FnOnce(Duration),
     ) -> Went {
         let mut id = [0; 16];
         if getrandom::fill(&mut id).is_err() {
@@ -74,7 +74,7 @@ impl Remote<'_> {
         let begun = Instant::now();
         let start = CallRequest::Start { id, call: Box::new(call.clone()) };
         match self.ask(&start, self.patience.answer).await {
-            Ok(CallResponse::Done) => latency(begun.elapsed()),
+            Ok(CallResponse::Done) => accepted(begun.elapsed()),
             Ok(CallResponse::Failed(failed)) => return refused(failed),
             Ok(_) => return nonsense(),
             Err(none) => return none.went(),

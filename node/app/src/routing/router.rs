@@ -90,10 +90,8 @@ impl Router {
     #[must_use]
     pub fn known(&self) -> Vec<Known> {
         let here = self.0.local.offers();
-        let mut known: Vec<Known> = here
-            .into_iter()
-            .map(|offer| Known { offer, is_here: true, peers: 0 })
-            .collect();
+        let mut known: Vec<Known> =
+            here.into_iter().map(|offer| Known { offer, is_here: true, peers: 0 }).collect();
         for around in &self.0.around {
             for offered in around.offers.all(time::now()) {
                 let peers = offered.nodes.iter().filter(|node| **node != around.me).count();
@@ -149,9 +147,10 @@ impl Serve for Router {
         if own.is_here(&blobs) {
             match own.local.embed(embed.clone()).await {
                 Err(failed) if may_go_out(&failed) => last = failed,
-                answer => {
+                Err(failed) => return Err(failed),
+                Ok(embedded) => {
                     count(&own.counters.here);
-                    return answer;
+                    return Ok(embedded);
                 }
             }
         }
@@ -321,7 +320,8 @@ impl Inner {
 
 /// The failure of a call whose servers are all gone.
 pub(super) fn lost() -> CallFailure {
-    let message = "the node that served this call is gone, and no other could go on with it; ask again";
+    let message =
+        "the node that served this call is gone, and no other could go on with it; ask again";
     failure(codes::PEER_LOST, message, 1_000)
 }
 

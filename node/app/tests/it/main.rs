@@ -1,6 +1,8 @@
 //! Real processes: the command line, the workers and running nodes of the built program.
 
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod command_line;
@@ -9,11 +11,15 @@ mod coordinator;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod fake_serve;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod routing;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]

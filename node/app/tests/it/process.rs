@@ -48,6 +48,12 @@ impl NodeProcess {
         self.ready["node"].as_str().unwrap().parse().unwrap()
     }
 
+    /// Ends the process as a crash of the machine would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits until the process has ended by itself.
     pub(crate) fn ended(mut self) {
         let start = Instant::now();

@@ -9,8 +9,8 @@ use openledger_wire::identity::{Binding, Delegation, Registration, Revocation};
 use openledger_wire::phrase::Phrase;
 use openledger_wire::profile::{BeaconSource, ChainContact, CoordinatorContact, Profile};
 use openledger_wire::proof::{
-    Commit, FetchOutput, InferFinish, InferOutput, Proof, ProofBody, RefineOutput, ServeOutput, TrainOutput,
-    ValidateOutput,
+    Commit, FetchOutput, InferFinish, InferOutput, Proof, ProofBody, RefineOutput, ServeOutput,
+    TrainOutput, ValidateOutput,
 };
 use openledger_wire::task::{
     Campaign, FetchTask, InferTask, RefineTask, ServeTask, TaskKind, TaskSpec, TrainTask,
@@ -322,7 +322,12 @@ pub(crate) fn announcement() -> Announcement {
         kinds: list(vec![1, 2]),
         blobs: list(vec![blob("bundle")]),
         offers: list(vec![
-            Offer { name: text("a base"), blob: blob("model"), bytes: 98_400_000, kind: OfferKind::Base },
+            Offer {
+                name: text("a base"),
+                blob: blob("model"),
+                bytes: 98_400_000,
+                kind: OfferKind::Base,
+            },
             Offer {
                 name: text("an adapter"),
                 blob: blob("adapter"),
