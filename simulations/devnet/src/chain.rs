@@ -25,6 +25,8 @@ pub struct LocalChain {
     /// Keys of accounts with native currency; everybody knows them.
     pub keys: Vec<SettlementKey>,
     http: reqwest::Client,
+    /// The newest block when this process began: it cannot take back what came before.
+    first_block: u64,
 }
 
 /// What the contracts need to know of the rules.
@@ -62,7 +64,7 @@ impl LocalChain {
         }
         let http = reqwest::Client::builder().no_proxy().timeout(limits::ANSWER_TIME_MAX);
         let http = http.build().context("set up the HTTP client")?;
-        Ok(Self { child, url, keys, http })
+        Ok(Self { child, url, keys, http, first_block: 0 })
     }
 
     /// Writes the whole chain to a file, as [`LocalChain::start_again`] reads it.
@@ -94,6 +96,7 @@ impl LocalChain {
         let command = command(programs, port, self.keys.len());
         let command = command.arg("--load-state").arg(state.as_os_str());
         self.child = listen(command, logs).await?.0;
+        self.first_block = self.block().await?;
         Ok(())
     }
 
@@ -105,6 +108,14 @@ impl LocalChain {
         let number = self.ask("eth_blockNumber", json!([])).await?;
         let digits = number.as_str().unwrap_or_default().trim_start_matches("0x");
         u64::from_str_radix(digits, 16).with_context(|| format!("read the block number {number}"))
+    }
+
+    /// How many blocks can be taken back now.
+    ///
+    /// # Errors
+    /// When the chain does not answer.
+    pub async fn blocks_to_take_back(&self) -> anyhow::Result<u64> {
+        Ok(self.block().await?.saturating_sub(self.first_block))
     }
 
     /// Takes the newest blocks back; empty ones take their places, their transactions are gone.

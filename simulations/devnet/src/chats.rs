@@ -33,11 +33,18 @@ pub struct Chats {
 }
 
 impl Chats {
-    /// Adapters that gave an answer of their own, alike at all nodes.
+    /// Different answers, one of each adapter.
     #[must_use]
     pub fn voices(&self) -> u64 {
-        let alike = self.answers.values().filter(|answers| answers.len() == 1);
-        alike.flatten().collect::<BTreeSet<_>>().len() as u64
+        let first = self.answers.values().filter_map(BTreeSet::first);
+        first.collect::<BTreeSet<_>>().len() as u64
+    }
+
+    /// Adapters whose answer was not the same each time and at each node, though nothing was left
+    /// to chance.
+    #[must_use]
+    pub fn unsteady(&self) -> u64 {
+        self.answers.values().filter(|answers| answers.len() != 1).count() as u64
     }
 }
 
@@ -168,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn a_voice_is_an_answer_of_ones_own_that_all_nodes_give() {
+    fn voices_are_counted_and_unsteady_ones_noticed() {
         let mut chats = Chats::default();
         for (adapter, answer) in [("a", "x"), ("a", "x"), ("b", "y"), ("c", "y"), ("d", "z")] {
             chats.answers.entry(adapter.to_owned()).or_default().insert(answer.to_owned());
         }
-        assert_eq!(chats.voices(), 3, "two of the four say the same");
-        chats.answers.entry("d".to_owned()).or_default().insert("other".to_owned());
-        assert_eq!(chats.voices(), 2, "nodes disagree about one");
+        assert_eq!((chats.voices(), chats.unsteady()), (3, 0), "two of the four say the same");
+        chats.answers.entry("d".to_owned()).or_default().insert("zz".to_owned());
+        assert_eq!((chats.voices(), chats.unsteady()), (3, 1));
     }
 }

@@ -232,9 +232,15 @@ impl Child {
         }
     }
 
+    /// Everything in its log, of earlier processes of its name too.
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     fn last_words(&self) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.log_text();
         let lines: Vec<&str> = text.lines().rev().take(limits::LOG_LINES_SHOWN).collect();
         let lines: Vec<&str> = lines.into_iter().rev().collect();
         if lines.is_empty() {

@@ -97,11 +97,7 @@ pub fn deal(roots: &[PathBuf], pages: usize) -> anyhow::Result<Vec<Slice>> {
     }
     let hosts = limits::HOSTS.min(pages);
     let mut slices: Vec<Slice> = (1..=hosts)
-        .map(|n| Slice {
-            host: format!("docs{n:02}.devnet"),
-            pages: Vec::new(),
-            robots: None,
-        })
+        .map(|n| Slice { host: format!("docs{n:02}.devnet"), pages: Vec::new(), robots: None })
         .collect();
     // Evenly over everything that is there, so that all packages are served from.
     for at in 0..pages {

@@ -10,9 +10,10 @@ use crate::api::{Api, Campaign, Infer};
 use crate::chain::{Contracts, LocalChain, Terms};
 use crate::child::{Child, Spawn};
 use crate::corpus::{self, Slice};
+use crate::disk;
 use crate::limits;
 use crate::models::{self, Models};
-use crate::nodes::{Member, cast, json};
+use crate::nodes::{self, Member, cast, json};
 use crate::profile::{self, CoordinatorKeys, Parts, Ports, Rules};
 use crate::programs::Programs;
 use crate::progress::Progress;
@@ -35,6 +36,8 @@ pub struct Size {
     pub seed_urls: Vec<String>,
     /// The base model; nodes serve none without it.
     pub model: Option<PathBuf>,
+    /// Whether an honest node gets a small disk of its own.
+    pub small_disk: bool,
 }
 
 impl Size {
@@ -73,6 +76,8 @@ pub struct Network {
     pub urls: Vec<String>,
     /// What nodes serve, if they serve anything.
     pub models: Option<Models>,
+    /// The node with a small disk, as it stands among the members.
+    pub small_disk: Option<usize>,
     children: Vec<Child>,
 }
 
@@ -112,10 +117,18 @@ impl Network {
             let contracts = chain.deploy(terms).await?;
             Ok::<_, anyhow::Error>((chain, contracts))
         };
+        // The last honest node has its link cut; the one before it has nothing else odd.
+        let small_disk = size.small_disk.then(|| size.nodes.saturating_sub(2));
+        if let Some((name, _)) = small_disk.and_then(|n| cast(size.nodes).into_iter().nth(n)) {
+            disk::mount(&nodes::folder(folder, &name)).await?;
+        }
         let identities = identities(&programs, folder, size.nodes);
         let ((chain, contracts), mut members) = tokio::try_join!(chain_ready, identities)?;
         let models = match &size.model {
-            None => None,
+            None => {
+                progress.step("no base model is named, so nodes serve none; see --model");
+                None
+            }
             Some(model) => {
                 progress.step("making adapters, giving models to nodes");
                 Some(models::plant(&programs, folder, model, &mut members).await?)
@@ -147,6 +160,7 @@ impl Network {
             members,
             urls,
             models,
+            small_disk,
             children: vec![started],
         };
         if let Err(error) = network.populate(&logs, progress).await {
@@ -237,8 +251,8 @@ impl Network {
     /// Its last words.
     pub fn check_all_but(&mut self, down: &[&str]) -> anyhow::Result<()> {
         let chain = std::iter::once(&mut self.chain.child);
-        let up = chain.chain(&mut self.children).filter(|child| !down.contains(&child.name()));
-        up.map(Child::check).collect()
+        let mut up = chain.chain(&mut self.children).filter(|child| !down.contains(&child.name()));
+        up.try_for_each(Child::check)
     }
 
     /// Fails if a process has ended.
@@ -251,11 +265,14 @@ impl Network {
 
     /// Ends all processes: first all but the chain at once, then the chain.
     pub async fn stop(self) {
-        let Self { chain, mut children, .. } = self;
+        let Self { chain, mut children, members, small_disk, .. } = self;
         children.iter_mut().for_each(Child::release);
         let mut ending: JoinSet<()> = children.into_iter().map(Child::reap).collect();
         while ending.join_next().await.is_some() {}
         chain.child.reap().await;
+        if let Some(member) = small_disk.and_then(|n| members.get(n)) {
+            disk::unmount(&member.data).await;
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod chats;
 pub mod child;
 pub mod corpus;
 pub mod devnet;
+pub mod disk;
 pub mod guard;
 pub mod launch;
 pub mod limits;

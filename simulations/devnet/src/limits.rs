@@ -104,6 +104,12 @@ pub const RECEIPTS_PAUSE: Duration = Duration::from_millis(1_500);
 pub const RECEIPT_ROWS: usize = 250;
 /// Rows asked for at the end: all that a node shows.
 pub const RECEIPT_ROWS_MAX: usize = 10_000;
+/// How long a root that is just posted is waited for, to take it back: more than an epoch.
+pub const ROOT_TIME_MAX: Duration = Duration::from_secs(90);
+/// The disk of the node whose disk is filled: several times what it writes in a run.
+pub const SMALL_DISK_MIB: usize = 192;
+/// How long that disk is full: a node writes several times meanwhile.
+pub const DISK_FULL: Duration = Duration::from_secs(20);
 /// A restarted process is asked so often whether it answers.
 pub const ANSWER_PAUSE: Duration = Duration::from_millis(5);
 /// The bar for the time from a restart to an answer.
@@ -120,13 +126,13 @@ pub const MODEL_SERVERS: usize = 4;
 /// Ranks of the adapters that are made.
 pub const ADAPTER_RANKS: [usize; 4] = [4, 8, 12, 16];
 /// How much the adapters change: clearly felt, and the base still speaks.
-pub const ADAPTER_STRENGTH: f32 = 0.15;
+pub const ADAPTER_STRENGTH: f32 = 0.3;
 /// Tokens of an answer to a task: enough to compare, and short on two cores.
 pub const INFER_TOKENS_MAX: u32 = 12;
 /// Temperature of the tasks that are not greedy, in thousandths.
 pub const TEMPERATURE_PERMILLE: u32 = 800;
 /// Tokens of an answer to the chatting client.
-pub const CHAT_TOKENS_MAX: u32 = 12;
+pub const CHAT_TOKENS_MAX: u32 = 16;
 /// How often the client goes round all nodes and adapters.
 pub const CHAT_ROUNDS: usize = 2;
 /// One call, on a machine where other engines work.

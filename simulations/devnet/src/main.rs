@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use openledger_devnet::chaos::Chaos;
 use openledger_devnet::devnet::{self, Options};
+use openledger_devnet::disk;
 use openledger_devnet::launch::Size;
 use openledger_devnet::limits;
 
@@ -89,6 +90,9 @@ fn sentence(error: &anyhow::Error) -> String {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.chaos {
+        disk::enter(std::env::args_os().skip(1))?;
+    }
     let size = Size {
         nodes: arguments.nodes,
         pages: arguments.pages,
@@ -96,8 +100,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         sites: arguments.site.clone(),
         seed_urls: arguments.seed_url.clone(),
         model: model(arguments.model.clone())?,
+        small_disk: arguments.chaos && disk::is_possible(),
     };
-    let chaos = Chaos { seed: arguments.seed, kills: arguments.kills };
+    let fills_disk = size.small_disk;
+    let chaos = Chaos { seed: arguments.seed, kills: arguments.kills, fills_disk };
     let chaos = arguments.chaos.then_some(chaos);
     devnet::check_size(&size, chaos.as_ref())?;
     let (folder, is_own) = match &arguments.dir {

@@ -64,8 +64,12 @@ pub async fn plant(
     let adapters = make(model, &folder.join("adapters"))?;
     let mut honest: Vec<&mut Member> =
         members.iter_mut().filter(|member| member.part.is_honest()).collect();
-    let mut models =
-        Models { base: Planted { name: BASE.to_owned(), blob: BlobId::ZERO }, adapters: Vec::new(), planted: 0, without: 0 };
+    let mut models = Models {
+        base: Planted { name: BASE.to_owned(), blob: BlobId::ZERO },
+        adapters: Vec::new(),
+        planted: 0,
+        without: 0,
+    };
     for (n, member) in honest.iter().enumerate() {
         if n >= limits::MODEL_HOLDERS {
             models.without += 1;

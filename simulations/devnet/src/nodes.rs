@@ -196,6 +196,12 @@ pub fn cast(honest: usize) -> Vec<(String, Part)> {
     (1..=honest).map(honest_node).chain(CONDUCTS.map(cheater)).collect()
 }
 
+/// The folder of a node below the devnet's.
+#[must_use]
+pub fn folder(devnet: &Path, name: &str) -> PathBuf {
+    devnet.join("nodes").join(name)
+}
+
 impl Member {
     /// Creates the identity of a node.
     ///
@@ -208,7 +214,7 @@ impl Member {
         part: Part,
         number: u8,
     ) -> anyhow::Result<Self> {
-        let data = folder.join("nodes").join(&name);
+        let data = self::folder(folder, &name);
         std::fs::create_dir_all(&data).with_context(|| format!("make {}", data.display()))?;
         let create = Spawn::new(format!("create the identity of {name}"), &programs.node)
             .arg("--data-dir")

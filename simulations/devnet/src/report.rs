@@ -90,8 +90,8 @@ fn inference(figures: &mut Figures, findings: &Findings, models: &Models) {
     figures.show("of these, through nodes that started without a model", others, "", Kind::Exact);
     figures.show("calls forwarded to peers", findings.forwarded, "", Kind::Exact);
     figures.at_least("adapters called", chats.answers.len() as u64, limits::BAR_ADAPTERS);
-    let name = "adapters with an answer of their own, the same at all nodes";
-    figures.equals(name, chats.voices(), models.adapters.len());
+    figures.equals("different answers to one question", chats.voices(), models.adapters.len());
+    figures.equals("adapters that answer otherwise elsewhere", chats.unsteady(), 0);
     let earned = findings.tally.points().0.saturating_sub(chats.points_before.0);
     if findings.chats.is_some() {
         figures.equals("points earned by calls", earned, 0);
@@ -107,7 +107,12 @@ fn faults(figures: &mut Figures, injected: &Injected) {
     let away_s = injected.away.as_secs();
     figures.show("coordinator away, longest", away_s, "s", Kind::Exact);
     figures.show("reorganisations of the chain", injected.reorganisations, "", Kind::Exact);
+    figures.show("posted roots that it took back", injected.roots_taken_back, "", Kind::Exact);
     figures.show("times that the chain fell silent", injected.silences, "", Kind::Exact);
+    let full = injected.full_disks;
+    figures.show("times that a node's disk was full", full, "", Kind::Exact);
+    let silent = injected.full_disks_silent;
+    figures.equals("nodes that ended by it without naming it", silent, 0);
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     for (what, name) in [("coordinator", "coordinator"), ("chain", "chain"), ("any", "")] {
         let Some(slowest) = injected.slowest(name) else { continue };
@@ -137,9 +142,8 @@ fn promises(
     figures.equals("receipts that name another log", kept.forked, 0);
     figures.equals("receipts that their nodes lost", kept.forgotten, 0);
     let honest = network.members.iter().filter(|member| member.part.is_honest());
-    let restarted: Vec<_> = honest
-        .filter_map(|member| Some((member, injected.up_since.get(&member.name)?)))
-        .collect();
+    let restarted: Vec<_> =
+        honest.filter_map(|member| Some((member, injected.up_since.get(&member.name)?))).collect();
     let works_on = |(member, since): &&(&Member, &UnixMs)| {
         kept.latest.get(&member.name).is_some_and(|latest| latest > since)
     };
@@ -233,6 +237,10 @@ pub fn summary(network: &Network, findings: &Findings) -> String {
     }
     for sentence in findings.tally.wronged(&findings.noted).iter().take(10) {
         text.push_str(&format!("rejected though honest: {sentence}\n"));
+    }
+    for (adapter, answers) in findings.chats.iter().flat_map(|chats| &chats.answers) {
+        let answers: Vec<String> = answers.iter().map(|answer| format!("{answer:?}")).collect();
+        text.push_str(&format!("{adapter} says {}\n", answers.join(", and elsewhere ")));
     }
     let base = network.api.base();
     for (reason, count) in findings.tally.undecided(&findings.noted) {

@@ -415,12 +415,8 @@ mod tests {
         let mut tally = Tally::new(NETWORK);
         let task = TaskId([7; 32]);
         let receipt = |proof: u8| {
-            let row = ReceiptRow {
-                proof: ProofId([proof; 32]),
-                task,
-                wave: 0,
-                node: NodeId([1; 32]),
-            };
+            let row =
+                ReceiptRow { proof: ProofId([proof; 32]), task, wave: 0, node: NodeId([1; 32]) };
             Line::Receipts(Receipts { count_by: Epoch(2), rows: List::new(vec![row]).unwrap() })
         };
         let verdict = |number, row: VerdictRow| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use openledger_wire::UnixMs;
+use openledger_wire::{Epoch, UnixMs};
 use reqwest::Client;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::plan::{Chaos, Fault, Step, Target, plan};
 use super::processes::{self, Below};
 use super::promises::Promises;
+use crate::disk;
 use crate::launch::Network;
 use crate::limits;
 use crate::progress::Progress;
@@ -32,8 +33,14 @@ pub struct Injected {
     pub away: Duration,
     /// How often the chain took blocks back.
     pub reorganisations: u64,
+    /// Posted roots among what it took back.
+    pub roots_taken_back: u64,
     /// How often the chain did not answer.
     pub silences: u64,
+    /// How often a node's disk was full.
+    pub full_disks: u64,
+    /// How often the node ended by it and did not name the cause.
+    pub full_disks_silent: u64,
 }
 
 impl Injected {
@@ -74,6 +81,7 @@ pub async fn inject(
         http: http.context("set up the HTTP client")?,
         injected: Injected { seed: chaos.seed, ..Injected::default() },
         down: Vec::new(),
+        may_end: None,
         campaigns: 1,
     };
     let total = steps.len();
@@ -102,6 +110,8 @@ struct Driver<'a> {
     injected: Injected,
     /// What is down, and when it comes back.
     down: Vec<(Instant, Target)>,
+    /// Who may end by itself now.
+    may_end: Option<String>,
     campaigns: u32,
 }
 
@@ -117,8 +127,9 @@ impl Driver<'_> {
                 self.bring_back(target).await?;
                 continue;
             }
-            let down: Vec<String> = self.down.iter().map(|(_, target)| self.name(*target)).collect();
-            let down: Vec<&str> = down.iter().map(String::as_str).collect();
+            let down: Vec<String> =
+                self.down.iter().map(|(_, target)| self.name(*target)).collect();
+            let down: Vec<&str> = down.iter().chain(&self.may_end).map(String::as_str).collect();
             self.network.check_all_but(&down)?;
             self.top_up().await;
             let now = Instant::now();
@@ -150,19 +161,55 @@ impl Driver<'_> {
         match step.fault {
             Fault::Kill(target, away) => self.kill(target, away).await,
             Fault::Silence(time) => self.silence(time).await,
-            Fault::Reorganisation(blocks) => {
-                self.network.chain.reorganise(blocks).await?;
-                self.injected.reorganisations += 1;
-                Ok(format!("the chain took back {blocks} blocks"))
-            }
+            Fault::FullDisk(time) => self.full_disk(time).await,
+            Fault::Reorganisation(blocks) => self.reorganise(blocks).await,
+            Fault::RootTakenBack => self.take_root_back().await,
         }
+    }
+
+    async fn reorganise(&mut self, blocks: u64) -> anyhow::Result<String> {
+        while self.network.chain.blocks_to_take_back().await? < blocks {
+            self.rest(limits::BLOCK_TIME).await?;
+        }
+        self.network.chain.reorganise(blocks).await?;
+        self.injected.reorganisations += 1;
+        Ok(format!("the chain took back {blocks} blocks"))
+    }
+
+    /// Waits until a root is posted that the chain did not have, and takes it back.
+    async fn take_root_back(&mut self) -> anyhow::Result<String> {
+        let before = self.newest_root().await?;
+        let deadline = Instant::now() + limits::ROOT_TIME_MAX;
+        while self.newest_root().await? == before {
+            if Instant::now() > deadline {
+                return Ok("no root was posted that could be taken back".to_owned());
+            }
+            self.rest(limits::LOOK_PAUSE / 4).await?;
+        }
+        // It may be looked at before its block is made, as it may be by everybody.
+        self.rest(limits::BLOCK_TIME * 2).await?;
+        let epoch = self.newest_root().await?;
+        let done = self.reorganise(limits::REORG_BLOCKS_MAX).await?;
+        if self.newest_root().await? < epoch {
+            self.injected.roots_taken_back += 1;
+        }
+        Ok(done)
+    }
+
+    /// The highest epoch that has a root on chain.
+    async fn newest_root(&self) -> anyhow::Result<Option<Epoch>> {
+        let status = self.network.contracts.rewards.status().await?;
+        let anchors = status.last_good.into_iter().chain(status.pending);
+        Ok(anchors.map(|anchor| anchor.epoch).max())
     }
 
     async fn kill(&mut self, target: Target, away: Duration) -> anyhow::Result<String> {
         match target {
             Target::Worker(node) => self.kill_worker(node).await,
             Target::Chain => self.kill_chain().await,
-            Target::Coordinator if self.is_down(target) => self.kill_one(Target::Node(0), away).await,
+            Target::Coordinator if self.is_down(target) => {
+                self.kill_one(Target::Node(0), away).await
+            }
             Target::Coordinator | Target::Node(_) => self.kill_one(target, away).await,
         }
     }
@@ -227,6 +274,35 @@ impl Driver<'_> {
         rested?;
         self.injected.silences += 1;
         Ok(format!("the chain was silent for {} s", time.as_secs()))
+    }
+
+    /// Fills the small disk; its node may end, and comes back when there is room again.
+    async fn full_disk(&mut self, time: Duration) -> anyhow::Result<String> {
+        let Some(member) = self.network.small_disk.and_then(|n| self.network.members.get(n)) else {
+            return Ok("no node has a small disk".to_owned());
+        };
+        let (name, folder) = (member.name.clone(), member.data.clone());
+        let said_before = self.network.child_mut(&name)?.log_text().len();
+        let ballast = disk::fill(&folder)?;
+        self.may_end = Some(name.clone());
+        let rested = self.rest(time).await;
+        self.may_end = None;
+        std::fs::remove_file(&ballast).context("empty the small disk")?;
+        rested?;
+        let child = self.network.child_mut(&name)?;
+        let said = child.log_text().get(said_before..).unwrap_or_default().to_lowercase();
+        let is_named =
+            ["no space left", "free some space"].iter().any(|words| said.contains(words));
+        let has_ended = child.check().is_err();
+        self.injected.full_disks += 1;
+        self.injected.full_disks_silent += u64::from(has_ended && !is_named);
+        if has_ended {
+            let target = self.network.small_disk.map(Target::Node);
+            self.bring_back(target.context("find the node with the small disk")?).await?;
+        }
+        self.injected.up_since.insert(name.clone(), now()?);
+        let then = if has_ended { "ended, and was started again" } else { "went on" };
+        Ok(format!("the disk of {name} was full for {} s; it {then}", time.as_secs()))
     }
 
     /// The guard's number, and the process that it guards.

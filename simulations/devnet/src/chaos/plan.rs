@@ -13,6 +13,8 @@ pub struct Chaos {
     pub seed: u64,
     /// Processes to kill.
     pub kills: usize,
+    /// Whether the node with the small disk has it filled.
+    pub fills_disk: bool,
 }
 
 /// Whose process is killed; nodes are numbered as they stand in the network.
@@ -37,6 +39,10 @@ pub enum Fault {
     Silence(Duration),
     /// The chain takes back so many blocks.
     Reorganisation(u64),
+    /// The chain takes back a root that was just posted.
+    RootTakenBack,
+    /// The small disk is full for this time.
+    FullDisk(Duration),
 }
 
 /// A fault after a pause.
@@ -49,8 +55,8 @@ pub struct Step {
 }
 
 /// Of ten kills three are of the coordinator, three of nodes, three of workers, one of the chain.
-/// In the middle the coordinator is away for long; the chain falls silent once, and takes blocks
-/// back twice.
+/// In the middle the coordinator is away for long; the chain falls silent once, takes blocks back,
+/// and at the end a root; a disk is full then.
 #[must_use]
 pub fn plan(chaos: Chaos, nodes: usize) -> Vec<Step> {
     let mut random = Random::new(chaos.seed, "devnet chaos");
@@ -71,17 +77,23 @@ pub fn plan(chaos: Chaos, nodes: usize) -> Vec<Step> {
     let long = middle.take_while(|step| !is_coordinator(step)).count() + chaos.kills / 2;
     if let Some(Step { fault: Fault::Kill(Target::Coordinator, away), .. }) = steps.get_mut(long) {
         *away = limits::AWAY_LONG;
-        // Nodes are let work on alone for most of the time.
-        if let Some(next) = steps.get_mut(long + 1) {
-            next.pause = limits::AWAY_LONG * 3 / 4;
+        // Nodes are let work on alone for most of the time, with one fault in it.
+        for (at, quarters) in [(long + 1, 3), (long + 2, 1)] {
+            if let Some(next) = steps.get_mut(at) {
+                next.pause = limits::AWAY_LONG * quarters / 4;
+            }
         }
     }
-    let blocks = |random: &mut Random| 1 + random.below(limits::REORG_BLOCKS_MAX);
-    let (early, late) = (blocks(&mut random), blocks(&mut random));
+    let blocks = 1 + random.below(limits::REORG_BLOCKS_MAX);
+    let taken_back = Step { pause: pause(&mut random), fault: Fault::RootTakenBack };
+    steps.push(taken_back);
+    let full_disk = Fault::FullDisk(limits::DISK_FULL);
+    if chaos.fills_disk {
+        steps.push(Step { pause: pause(&mut random), fault: full_disk });
+    }
     for (at, fault) in [
-        (chaos.kills * 7 / 8, Fault::Reorganisation(late)),
         (chaos.kills / 3, Fault::Silence(limits::CHAIN_SILENT)),
-        (chaos.kills / 4, Fault::Reorganisation(early)),
+        (chaos.kills / 4, Fault::Reorganisation(blocks)),
     ] {
         steps.insert(at, Step { pause: pause(&mut random), fault });
     }
@@ -121,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_and_everybody_gets_a_share() {
-        let chaos = Chaos { seed: 7, kills: 50 };
+        let chaos = Chaos { seed: 7, kills: 50, fills_disk: false };
         let steps = plan(chaos, 9);
         assert_eq!(steps, plan(chaos, 9));
         assert_ne!(steps, plan(Chaos { seed: 8, ..chaos }, 9));
@@ -140,13 +152,14 @@ mod tests {
         let nodes: BTreeSet<Target> =
             killed.iter().filter(|target| matches!(target, Target::Node(_))).copied().collect();
         assert_eq!(nodes.len(), 9, "every node is killed");
-        let long = |step: &Step| matches!(step.fault, Fault::Kill(_, away) if away == limits::AWAY_LONG);
+        let long =
+            |step: &Step| matches!(step.fault, Fault::Kill(_, away) if away == limits::AWAY_LONG);
         assert_eq!(steps.iter().filter(|step| long(step)).count(), 1);
     }
 
     #[test]
     fn the_smallest_plan_has_all_faults_of_the_chain() {
-        let steps = plan(Chaos { seed: 1, kills: 1 }, 1);
-        assert_eq!(steps.len(), 4);
+        let steps = plan(Chaos { seed: 1, kills: 1, fills_disk: true }, 1);
+        assert_eq!(steps.len(), 5);
     }
 }

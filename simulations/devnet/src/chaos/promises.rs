@@ -118,12 +118,7 @@ impl Promises {
     }
 }
 
-fn compare(
-    book: &Book,
-    held: &BTreeSet<ProofId>,
-    receipts: &[Receipt],
-    tally: &Tally,
-) -> Kept {
+fn compare(book: &Book, held: &BTreeSet<ProofId>, receipts: &[Receipt], tally: &Tally) -> Kept {
     let count = |broken: &dyn Fn(&ProofId) -> bool| {
         book.promises.keys().filter(|proof| broken(proof)).count() as u64
     };
