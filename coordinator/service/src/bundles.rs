@@ -101,13 +101,14 @@ impl Bundles {
         Ok(self.ledger.bundle(epoch).await?)
     }
 
-    /// The bytes of a closed epoch's bundle, from the blob store or built again.
+    /// The bytes of a closed epoch's bundle, from the blob store, or built again where it has none or
+    /// gives none.
     ///
     /// # Errors
     /// When the epoch is not closed, or a store fails.
     pub async fn bytes(&self, epoch: Epoch) -> Result<Bytes, BundleError> {
         if let (Some(blobs), Some(meta)) = (&self.blobs, self.meta(epoch).await?)
-            && let Some(bytes) = blobs.get(meta.blob).await?
+            && let Ok(Some(bytes)) = blobs.get(meta.blob).await
         {
             return Ok(bytes);
         }

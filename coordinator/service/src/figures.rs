@@ -105,10 +105,17 @@ pub struct Stats {
     pub points: u64,
     /// Epochs closed.
     pub epochs_closed: u64,
-    /// From receipt to verdict, in milliseconds: the median of recent ones.
-    pub verdict_ms_median: u64,
+    /// From receipt to verdict, in milliseconds: the median of recent ones; none before the first.
+    pub verdict_ms_median: Option<u64>,
     /// The 95th percentile of recent ones.
-    pub verdict_ms_p95: u64,
+    pub verdict_ms_p95: Option<u64>,
+    /// How many recent ones these two are of.
+    pub verdicts_timed: usize,
+    /// Those of them that came in the same moment as the receipt: nothing was waited for, as with
+    /// the last of several replicas.
+    pub verdicts_at_once: usize,
+    /// The median of the others.
+    pub verdict_ms_waited_median: Option<u64>,
 }
 
 impl Figures {
@@ -233,6 +240,7 @@ impl Figures {
         let rejected = reasons.iter().filter(|row| row.founding && row.verdict == "rejected");
         let mut latencies: Vec<u64> = self.latencies_ms.iter().copied().collect();
         latencies.sort_unstable();
+        let at_once = latencies.partition_point(|ms| *ms == 0);
         let verdicts = self.verdicts.iter();
         Stats {
             tasks,
@@ -255,6 +263,9 @@ impl Figures {
             epochs_closed: self.epochs_closed,
             verdict_ms_median: quantile(&latencies, 500),
             verdict_ms_p95: quantile(&latencies, 950),
+            verdicts_timed: latencies.len(),
+            verdicts_at_once: at_once,
+            verdict_ms_waited_median: quantile(latencies.get(at_once..).unwrap_or_default(), 500),
         }
     }
 }
@@ -288,9 +299,10 @@ pub const fn reason_sentence(kind: TaskKind, reason: ReasonCode) -> &'static str
     }
 }
 
-fn quantile(sorted: &[u64], permille: usize) -> u64 {
+/// None of nothing: no proof that was judged at once is made up of it.
+fn quantile(sorted: &[u64], permille: usize) -> Option<u64> {
     let last = sorted.len().saturating_sub(1);
-    sorted.get(last.saturating_mul(permille) / 1_000).copied().unwrap_or(0)
+    sorted.get(last.saturating_mul(permille) / 1_000).copied()
 }
 
 fn url_of(spec: &TaskSpec) -> Option<[u8; 32]> {
@@ -309,8 +321,8 @@ mod tests {
 
     #[test]
     fn quantiles_of_nothing_and_of_something() {
-        assert_eq!(quantile(&[], 500), 0);
-        assert_eq!(quantile(&[7], 950), 7);
-        assert_eq!(quantile(&(0..=100).collect::<Vec<_>>(), 950), 95);
+        assert_eq!(quantile(&[], 500), None);
+        assert_eq!(quantile(&[7], 950), Some(7));
+        assert_eq!(quantile(&(0..=100).collect::<Vec<_>>(), 950), Some(95));
     }
 }

@@ -41,10 +41,15 @@ pub const ANNOUNCE_PAUSE: Duration = Duration::from_secs(30);
 /// Peers of a coordinator, which others start from: more than a node's, less than what a small
 /// machine can hold.
 pub const PEERS_MAX: u32 = 256;
+/// Pause between looks at a disk that is full.
+pub const ROOM_PAUSE: Duration = Duration::from_millis(500);
 /// Pause between looks at the chain.
 pub const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between attempts when the chain does not answer.
 pub const SETTLE_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Looks in a row at which a root that was posted must be missing on chain before it is posted
+/// again: a server that lags behind the others catches up meanwhile.
+pub const REPOST_LOOKS: u32 = 8;
 /// Longest wait for a post to be mined before the chain is asked again what happened.
 pub const POST_TIME_MAX: Duration = Duration::from_secs(120);
 /// A signed head is gossiped at most this often: a flood helps nobody.
@@ -57,6 +62,8 @@ pub const CAMPAIGN_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const ROWS_SHOWN_MAX: usize = 500;
 /// Epochs on the start page.
 pub const EPOCHS_SHOWN: u64 = 20;
+/// Tasks on a page, the newest.
+pub const TASKS_SHOWN: usize = 50;
 /// Verdict latencies kept for the quantiles in the figures.
 pub const LATENCIES_KEPT: usize = 4_096;
 /// A configuration file, in bytes.

@@ -100,6 +100,7 @@ impl Coordinator {
         let settlement = config.settlement.enabled.then(|| RewardsChain::new(chain, rewards));
         base.start_settler(settlement, rule_set, sender);
         base.start_collector(&link);
+        base.keep_blobs(blobs.clone());
         let live = Live::default();
         let Base { core, ledger, signer, bundles, documents, prompts, setup, mut running, stop } =
             base;
@@ -264,6 +265,14 @@ impl Base {
         let (core, bundles) = (self.core.clone(), self.bundles.clone());
         let settler = Settler::new(core, bundles, chain, rule_set, claimable);
         self.running.spawn("settlement", settler.run(self.stop.clone()));
+    }
+
+    /// A store that a full disk ended is opened again once there is room.
+    fn keep_blobs(&mut self, blobs: Option<IrohBlobs>) {
+        if let Some(blobs) = blobs {
+            // It says so in the log by itself; everything that needs the store is tried again.
+            self.running.spawn("blobs", until(self.stop.clone(), blobs.keep_open(|_| {})));
+        }
     }
 
     fn start_collector(&mut self, link: &LinkServer) {

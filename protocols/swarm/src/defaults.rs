@@ -93,6 +93,11 @@ pub mod blobs {
     pub const STREAMS_PER_CONNECTION_MAX: u32 = 8;
     /// How often forgotten blobs are removed.
     pub const CLEAN_UP_MS: u64 = 10 * 60 * 1_000;
+    /// How often disk and store are looked at: a full disk is named while its owner still looks.
+    pub const LOOK_MS: u64 = 2_000;
+    /// Free space below which no work is taken: what pages and documents in work may still take,
+    /// and a few commits of the databases beside them.
+    pub const ROOM_BYTES_MIN: u64 = 32 << 20;
     /// Holders whose deliveries are counted by name.
     pub const HOLDER_STATS_MAX: usize = 1_024;
 }

@@ -14,7 +14,9 @@ pub mod link;
 pub mod node;
 pub mod peers;
 
-pub use blobs::{BlobStats, Blobs, BlobsConfig, FetchError, IrohBlobs, MemoryBlobs, StoreError};
+pub use blobs::{
+    BlobStats, Blobs, BlobsConfig, FetchError, IrohBlobs, MemoryBlobs, StoreError, lack_of_room,
+};
 pub use link::{
     LinkClient, LinkClientConfig, LinkError, LinkEvent, LinkLimits, LinkServer, LinkServerConfig,
     LinkService, Peer,

@@ -1,8 +1,14 @@
 //! `run`: the coordinator until a signal, the end of its parent, or a failing ledger.
+//!
+//! A ledger that a full disk ended is no reason to come back for: the program waits until there is
+//! room and starts itself anew, in its own process, so that nothing of before is still open.
 
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 
 use anyhow::Context as _;
+use openledger_swarm::lack_of_room;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -10,15 +16,46 @@ use tracing_subscriber::EnvFilter;
 
 use super::{RunArgs, print};
 use crate::config::Config;
+use crate::limits;
 use crate::parts::Parts;
 use crate::service::Coordinator;
 
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     log_to_stderr();
     let config = Config::load(&args.config)?;
-    std::fs::create_dir_all(&config.data_dir)
-        .with_context(|| format!("make the data folder {}", config.data_dir.display()))?;
-    let parent = args.exit_with_parent.then(parent_gone);
+    let folder = config.data_dir.clone();
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("make the data folder {}", folder.display()))?;
+    let mut parent = args.exit_with_parent.then(parent_gone);
+    let Err(error) = Box::pin(until_stopped(config, &mut parent, args.json)).await else {
+        return Ok(());
+    };
+    let Some(lack) = lack_of_room(&folder) else { return Err(error) };
+    tracing::error!("failed to {error:#}");
+    tracing::error!("{lack}");
+    tokio::select! {
+        why = told_to_stop(&mut parent) => {
+            tracing::info!(why = why?, "stopping");
+            return Ok(());
+        }
+        () = until_room(&folder) => tracing::info!("there is room again: the coordinator starts again"),
+    }
+    let program = std::env::current_exe().context("find this program's file")?;
+    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+    Err(error).context("start the coordinator again")
+}
+
+async fn until_room(folder: &Path) {
+    while lack_of_room(folder).is_some() {
+        tokio::time::sleep(limits::ROOM_PAUSE).await;
+    }
+}
+
+async fn until_stopped(
+    config: Config,
+    parent: &mut Option<oneshot::Receiver<()>>,
+    is_json: bool,
+) -> anyhow::Result<()> {
     let parts = tokio::task::spawn_blocking(move || Parts::load(config))
         .await
         .context("load the configuration")??;
@@ -31,7 +68,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
         "pid": std::process::id(),
     });
     tracing::info!(api = coordinator.url(), link = %coordinator.link_address(), "the coordinator runs");
-    print(&ready, args.json)?;
+    print(&ready, is_json)?;
     tokio::select! {
         why = told_to_stop(parent) => tracing::info!(why = why?, "stopping"),
         () = coordinator.ended() => tracing::error!("the core has ended"),
@@ -40,7 +77,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn told_to_stop(parent: Option<oneshot::Receiver<()>>) -> anyhow::Result<&'static str> {
+async fn told_to_stop(parent: &mut Option<oneshot::Receiver<()>>) -> anyhow::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
     let parent = async {
         let Some(gone) = parent else { return std::future::pending().await };

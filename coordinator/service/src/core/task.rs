@@ -8,7 +8,7 @@ use openledger_ledger::{Batch, Ledger};
 use openledger_rules::{Event, Machine, Outcome, State};
 use openledger_wire::gossip::Holder;
 use openledger_wire::link::LeasedTask;
-use openledger_wire::log::{Lease, Line};
+use openledger_wire::log::{Lease, Line, Role};
 use openledger_wire::task::{RefineTask, TaskKind, TaskSpec};
 use openledger_wire::{List, NodeId, Round, UnixMs, decode};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -198,7 +198,8 @@ fn leases_by_node(
 }
 
 /// A lease with its task and who holds the task's input: the page of a refine task is with those
-/// who fetched it, the prompt of an infer task with this coordinator, whose blobs are `own`.
+/// who fetched it, the prompt of an infer task with this coordinator, whose blobs are `own`. Who
+/// checks an answer is told its backend class, and nothing else of it.
 pub(crate) fn leased_task(
     state: &State,
     own: Option<&Holder>,
@@ -206,7 +207,9 @@ pub(crate) fn leased_task(
     round: Round,
     spec: &TaskSpec,
 ) -> LeasedTask {
-    LeasedTask { lease, round, spec: spec.clone(), holders: holders(state, own, spec) }
+    let checked = state.task(&lease.task).filter(|_| lease.role == Role::Auditor);
+    let backend = checked.and_then(|task| state.class_to_check(task));
+    LeasedTask { lease, round, spec: spec.clone(), holders: holders(state, own, spec), backend }
 }
 
 fn holders(state: &State, own: Option<&Holder>, spec: &TaskSpec) -> List<Holder, 8> {

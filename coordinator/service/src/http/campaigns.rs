@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use openledger_rules::state::CampaignRecord;
 use openledger_rules::{Event, Refusal};
 use openledger_web::{ApiError, JsonBody};
 use openledger_wire::task::{Campaign, FetchTask, TaskKind, TaskSpec};
@@ -15,8 +16,9 @@ use url::Url;
 
 use super::answers::{self, InferenceView};
 use super::{Api, Failed};
-use crate::documents::Counts;
-use crate::inference::{InferRequest, KeepError, Plan, plan};
+use crate::documents::{Counts, Documents};
+use crate::figures::Figures;
+use crate::inference::{InferRequest, KeepError, Names, Plan, plan};
 use crate::limits;
 
 /// A campaign as it is asked for.
@@ -124,21 +126,42 @@ pub(super) struct CampaignRow {
 pub(super) async fn rows(api: &Api) -> Result<Vec<CampaignRow>, Failed> {
     let (documents, names) = (api.documents.clone(), api.names.clone());
     let look = api.core.look(move |state, figures| -> Vec<CampaignRow> {
-        let rows = state.campaigns().take(limits::ROWS_SHOWN_MAX).map(|(id, record)| CampaignRow {
-            campaign: *id,
-            name: record.campaign.name.to_string(),
-            contact: record.campaign.contact.to_string(),
-            terms: record.campaign.terms.to_string(),
-            budget: record.campaign.budget,
-            spent: record.spent,
-            replicas: record.campaign.replicas,
-            tasks: record.tasks,
-            documents: documents.counts_of(id),
-            inference: figures.inference(id).map(|of| answers::inference(of, &names)),
-        });
-        rows.collect()
+        let rows = state.campaigns().take(limits::ROWS_SHOWN_MAX);
+        rows.map(|(id, record)| row(id, record, figures, &documents, &names)).collect()
     });
     Ok(look.await?)
+}
+
+/// One campaign, if there is one of this id.
+pub(super) async fn one(api: &Api, campaign: CampaignId) -> Result<Option<CampaignRow>, Failed> {
+    let (documents, names) = (api.documents.clone(), api.names.clone());
+    let look = api.core.look(move |state, figures| {
+        let found = state.campaigns().find(|(id, _)| **id == campaign);
+        found.map(|(id, record)| row(id, record, figures, &documents, &names))
+    });
+    Ok(look.await?)
+}
+
+fn row(
+    id: &CampaignId,
+    record: &CampaignRecord,
+    figures: &Figures,
+    documents: &Documents,
+    names: &Names,
+) -> CampaignRow {
+    let campaign = &record.campaign;
+    CampaignRow {
+        campaign: *id,
+        name: campaign.name.to_string(),
+        contact: campaign.contact.to_string(),
+        terms: campaign.terms.to_string(),
+        budget: campaign.budget,
+        spent: record.spent,
+        replicas: campaign.replicas,
+        tasks: record.tasks,
+        documents: documents.counts_of(id),
+        inference: figures.inference(id).map(|of| answers::inference(of, names)),
+    }
 }
 
 /// `GET /api/v1/campaigns`.
@@ -205,8 +228,8 @@ fn check_infer(infer: &[InferRequest], id: CampaignId, api: &Api) -> Result<Plan
     let Some(rules) = &api.rules.infer else {
         let name = &api.rules.name;
         let message = format!(
-            "infer: the rule set of this network, {name}, assigns no inference work; main-2 and \
-             devnet-2 do, and a network names its rule set in its profile for good"
+            "infer: the rule set of this network, {name}, assigns no inference work; main-3 and \
+             devnet-3 do, and a network names its rule set in its profile for good"
         );
         return Err(ApiError::new(StatusCode::CONFLICT, "no-inference", message).into());
     };

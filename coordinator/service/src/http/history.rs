@@ -4,7 +4,9 @@ use openledger_ledger::LedgerError;
 use openledger_web::ApiError;
 use openledger_wire::log::{Entry, Line, ReasonCode, Role};
 use openledger_wire::task::{FetchTask, InferTask, RefineTask, TaskKind, TaskSpec};
-use openledger_wire::{Epoch, Height, NetworkId, NodeId, ProofId, TaskId, decode, limits as wire};
+use openledger_wire::{
+    CampaignId, Epoch, Height, NetworkId, NodeId, ProofId, TaskId, decode, limits as wire,
+};
 use serde::Serialize;
 
 use super::answers::{AnswerView, AskedView};
@@ -53,7 +55,9 @@ pub(super) struct History {
     /// What an infer task asks for.
     pub(super) infer: Option<AskedView>,
     pub(super) url: Option<String>,
-    pub(super) campaign: Option<String>,
+    pub(super) campaign: Option<CampaignId>,
+    /// What the campaign is called.
+    pub(super) campaign_name: Option<String>,
     pub(super) steps: Vec<Step>,
     pub(super) verdicts: Vec<Judged>,
     /// What became of the document that it gave, if it gave one.
@@ -70,6 +74,7 @@ pub(super) async fn of(api: &Api, task: TaskId) -> Result<History, Failed> {
         infer: None,
         url: None,
         campaign: None,
+        campaign_name: None,
         steps: Vec::new(),
         verdicts: Vec::new(),
         document: None,
@@ -85,12 +90,14 @@ pub(super) async fn of(api: &Api, task: TaskId) -> Result<History, Failed> {
         return Err(ApiError::not_found(message).into());
     }
     let epochs: Vec<Epoch> = history.verdicts.iter().map(|verdict| verdict.epoch).collect();
-    let posted = api
-        .core
-        .look(move |state, _| -> Vec<bool> {
-            epochs.into_iter().map(|epoch| state.is_posted(epoch)).collect()
-        })
-        .await?;
+    let campaign = history.campaign;
+    let look = api.core.look(move |state, _| {
+        let posted: Vec<bool> = epochs.into_iter().map(|epoch| state.is_posted(epoch)).collect();
+        let found = state.campaigns().find(|(id, _)| Some(**id) == campaign);
+        (posted, found.map(|(_, record)| record.campaign.name.to_string()))
+    });
+    let (posted, name) = look.await?;
+    history.campaign_name = name;
     for (verdict, posted) in history.verdicts.iter_mut().zip(posted) {
         verdict.posted = posted;
     }
@@ -198,7 +205,7 @@ impl History {
     fn describe(&mut self, spec: &TaskSpec) {
         self.spec = Some(spec.clone());
         self.kind = spec.kind.name();
-        self.campaign = Some(spec.campaign.to_string());
+        self.campaign = Some(spec.campaign);
         let (body, max) = (&spec.body, wire::TASK_BODY_MAX);
         self.url = match spec.kind {
             TaskKind::Fetch => decode::<FetchTask>(body, max).ok().map(|task| task.url.to_string()),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /` | epochs, nodes, leaderboard |
 //! | `GET /tasks/{id}` | a task's history with reasons, for people |
+//! | `GET /campaigns/{id}` | a campaign and its tasks, for people |
 //! | `GET /api/v1/status` | clock, round, epoch, head (signed), connected nodes |
 //! | `GET /api/v1/profile` | the signed network profile, as text |
 //! | `GET /api/v1/epochs` | closed epochs, newest first, with roots, bundles and posts |
@@ -95,6 +96,7 @@ pub fn routes(api: Api, operator: Token, metrics: bool) -> Router {
     let open = Router::new()
         .route("/", get(pages::start))
         .route("/tasks/{id}", get(pages::task))
+        .route("/campaigns/{id}", get(pages::campaign))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/profile", get(api::profile))
         .route("/api/v1/epochs", get(api::epochs))

@@ -4,8 +4,9 @@
 //! posted with the bond that is due, and the rules are told. Before anything is sent the chain is
 //! asked whether it has this epoch already, so that neither a crash nor an unclear answer posts
 //! twice. While a root is pending the next one waits. A chain that does not answer costs time,
-//! nothing else.
+//! nothing else. A root that a reorganisation took away is posted again.
 
+mod again;
 mod chain;
 
 use std::sync::Arc;
@@ -78,6 +79,7 @@ pub struct Settler {
     rule_set: RuleSetId,
     claimable: watch::Sender<Option<Epoch>>,
     published: Epoch,
+    missing: Option<again::Missing>,
 }
 
 impl Settler {
@@ -91,7 +93,8 @@ impl Settler {
         rule_set: RuleSetId,
         claimable: watch::Sender<Option<Epoch>>,
     ) -> Self {
-        Self { core, bundles, chain, rule_set, claimable, published: Epoch(0) }
+        let published = Epoch(0);
+        Self { core, bundles, chain, rule_set, claimable, published, missing: None }
     }
 
     /// Runs until told to stop.
@@ -135,6 +138,13 @@ impl Settler {
         };
         let standing = chain.standing().await?;
         self.tell_claimable(standing.claimable);
+        match self.post_again(chain.as_ref(), closed, standing).await {
+            Ok(false) => {}
+            Ok(true) => return Ok(()),
+            // The total of the next epoch covers what this one gave.
+            Err(error) if unposted.is_some() => tracing::warn!("failed to {error}"),
+            Err(error) => return Err(error),
+        }
         match unposted {
             Some(epoch) => self.settle(chain.as_ref(), epoch, standing).await,
             None => Ok(()),

@@ -14,15 +14,15 @@ use serde_json::Value;
 
 use crate::network::Network;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_openledger-coordinator");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_openledger-coordinator");
 
-fn run(args: &[&str]) -> (bool, String) {
+pub(crate) fn run(args: &[&str]) -> (bool, String) {
     let output = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-fn json(args: &[&str]) -> Value {
+pub(crate) fn json(args: &[&str]) -> Value {
     let (ok, text) = run(args);
     assert!(ok, "{args:?}: {text}");
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
@@ -47,8 +47,8 @@ fn start(config: &Path) -> (Child, Value) {
     (child, ready)
 }
 
-fn profile_for(node: &str, settlement: &str) -> Profile {
-    let rules = RuleSet::devnet_v2(PROFILE_V1.profile_id());
+pub(crate) fn profile_for(node: &str, settlement: &str) -> Profile {
+    let rules = RuleSet::devnet_v3(PROFILE_V1.profile_id());
     let mut profile = Network::new(&[]).profile;
     profile.rule_set = rules.id().unwrap();
     profile.rule_set_name = rules.name;
@@ -72,7 +72,7 @@ const ANSWERS: &str = r#"
     tokens_max = 8
 "#;
 
-fn add_campaign<'a>(api: &'a str, token: &'a str, urls: &'a str) -> Vec<&'a str> {
+pub(crate) fn add_campaign<'a>(api: &'a str, token: &'a str, urls: &'a str) -> Vec<&'a str> {
     let mut args = vec!["campaign", "add", "--json", "--api", api, "--token-file", token];
     args.extend(["--urls", urls, "--name", "docs", "--contact", "abuse@a.test"]);
     args.extend(["--budget", "1000"]);
@@ -90,7 +90,7 @@ fn an_operator_gets_from_nothing_to_a_funded_campaign_and_through_a_kill() {
     let (ok, text) = run(&["run", "--config", config.to_str().unwrap()]);
     assert!(!ok && text.contains("network.toml"), "{text}");
 
-    assert_eq!(made["rule_set_name"], "main-2");
+    assert_eq!(made["rule_set_name"], "main-3");
     let word = |name: &str| made[name].as_str().unwrap().to_owned();
     let profile = profile_for(&word("node"), &word("settlement"));
     std::fs::write(at("unsigned.toml"), toml::to_string(&profile).unwrap()).unwrap();

@@ -19,7 +19,7 @@ use crate::network::Network;
 use crate::node::Node;
 
 /// A chain with a funded rewards contract whose proposer is the second key.
-async fn deploy(anvil: &Anvil, budget: Open) -> (Chain, Rewards) {
+pub(crate) async fn deploy(anvil: &Anvil, budget: Open) -> (Chain, Rewards) {
     let options = ChainOptions {
         rpc: vec![anvil.url().to_owned()],
         chain_id: Some(anvil.chain_id()),

@@ -111,7 +111,18 @@ fn power_cuts_lose_nothing_acknowledged() {
     };
     assert_eq!(stats["rejected_founding"], 0, "{stats}");
     let image = machine.cut(PowerCut::LosesUnsynced);
-    clients.block_on(acknowledged_is_there(image, &nodes));
+    clients.block_on(acknowledged_is_there(image.clone(), &nodes));
+    // How long verdicts took is a figure of the log, and the same after a start.
+    machine = boot(&network, image, link);
+    let after = clients.block_on(get(&machine.url, "/api/v1/stats"));
+    let timed = |stats: &serde_json::Value| stats["verdicts_timed"].as_u64().unwrap();
+    assert!(timed(&after) >= timed(&stats) && timed(&stats) > 0, "{after}");
+    if timed(&after) == timed(&stats) {
+        for same in ["verdict_ms_p95", "verdicts_at_once", "verdict_ms_waited_median"] {
+            assert_eq!(after[same], stats[same], "{same}");
+        }
+    }
+    drop(machine.cut(PowerCut::LosesUnsynced));
     let commits: usize = nodes.iter().map(|n| n.memory.lock().unwrap().commits_held).sum();
     assert!(commits >= 3 * PAGES, "{commits}");
     clients.shutdown_timeout(Duration::from_secs(1));

@@ -69,9 +69,26 @@ async fn pages_and_history(url: &str, nodes: &[Node]) {
         assert!(steps.contains(&what), "{what} is missing in {history}");
     }
     let page = reqwest::get(format!("{url}/tasks/{task}")).await.unwrap().text().await.unwrap();
-    assert!(page.contains("accepted:") && page.contains("found the same"), "{page}");
+    assert!(page.contains("found the same"), "{page}");
+    // Moments in UTC and what came how long after; the campaign by its name, leading to its page.
+    let at = history["steps"][0]["at"].as_u64().unwrap().to_string();
+    assert!(page.contains(" UTC</time>") && page.contains(" ago</time>"), "{page}");
+    assert!(page.contains(">+0 ms<") && !page.contains(&at), "{page}");
+    let campaign = history["campaign"].as_str().unwrap();
+    let name = history["campaign_name"].as_str().unwrap();
+    let link = format!("href=\"/campaigns/{campaign}\"");
+    assert!(page.contains(&link) && page.contains(&format!(">{name}</a>")), "{page}");
+    let of_campaign = reqwest::get(format!("{url}/campaigns/{campaign}")).await.unwrap();
+    assert_eq!(of_campaign.status().as_u16(), 200);
+    let of_campaign = of_campaign.text().await.unwrap();
+    for part in [name, " spent of ", &format!("href=\"/tasks/{task}\""), "accepted"] {
+        assert!(of_campaign.contains(part), "{part} is missing in {of_campaign}");
+    }
+    let none = reqwest::get(format!("{url}/campaigns/{}", TaskId([9; 32]))).await.unwrap();
+    assert_eq!(none.status().as_u16(), 404);
     let start = reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap();
     assert!(start.contains("Leaderboard") && start.contains("download"), "{start}");
+    assert!(start.contains("(95 of 100 within ") && start.contains(&link), "{start}");
     // There is no store here, so that documents are listed, and wait with a reason.
     let documents = get(url, "/api/v1/documents").await;
     assert_eq!(documents["counts"]["waiting"], PAGES, "{documents}");

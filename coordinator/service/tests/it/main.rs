@@ -11,6 +11,8 @@ mod documents;
 #[cfg(test)]
 mod flow;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod gossip;
 #[cfg(test)]
 mod inference;

@@ -13,7 +13,7 @@ use openledger_wire::link::{
     ClosedNotice, ItemResult, LINK_VERSION, LeasedTask, LinkPush, LinkRequest, LinkResponse,
     Receipt, SignedVerdict,
 };
-use openledger_wire::log::Verdict;
+use openledger_wire::log::{Role, Verdict};
 use openledger_wire::merkle::{receipt_leaf, verdict_leaf};
 use openledger_wire::profile::Profile;
 use openledger_wire::proof::{
@@ -358,20 +358,25 @@ impl Node {
     }
 }
 
-/// What a node answers to a prompt: the same tokens as all others, a little more or less likely, as
-/// other machines round. An invented answer is far less likely.
+/// What a node answers to a prompt: the same tokens as all others of its backend class, a little
+/// more or less likely, as other machines round. An invented answer is far less likely. Every
+/// other node has another class, but who checks an answer computes in the class that it is told.
 fn answer_to(leased: &LeasedTask, number: u8, invents: bool) -> (BlobId, ProofBody) {
     let task: InferTask = decode(&leased.spec.body, limits::TASK_BODY_MAX).unwrap();
     let tokens: Vec<u32> = task.seed.iter().take(6).map(|byte| u32::from(*byte)).collect();
     let lies = if invents { 2_000_000 } else { 0 };
-    let logprob = |token: &u32| -50_000 - i32::try_from(*token).unwrap() * 100 - lies;
+    let own = ["cpu-int12-1", "cpu-reference-1"][usize::from(number % 2)];
+    let class = leased.backend.clone().unwrap_or_else(|| Text::clipped(own));
+    assert_eq!(leased.backend.is_some(), leased.lease.role == Role::Auditor);
+    let off = if &*class == "cpu-int12-1" { 100_000 } else { 0 };
+    let logprob = |token: &u32| -50_000 - i32::try_from(*token).unwrap() * 100 - lies - off;
     let rounded = |token: &u32| logprob(token) - i32::from(number) * 1_500;
     let output = InferOutput {
         logprobs_micro: List::new(tokens.iter().map(rounded).collect::<Vec<_>>()).unwrap(),
         tokens: List::new(tokens).unwrap(),
         finish: InferFinish::End,
         fingerprint: BlobId::ZERO,
-        backend: Text::clipped("cpu-reference-1"),
+        backend: class,
     };
     let body = ProofBody::of_version(TaskKind::Infer, InferOutput::VERSION, &output).unwrap();
     (task.prompt, body)

@@ -8,8 +8,11 @@
 //! (`storage/datanets`).
 
 mod iroh;
+mod keeper;
 mod limiter;
 mod memory;
+mod shelf;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +25,7 @@ use openledger_wire::{BlobId, NodeId};
 use thiserror::Error;
 
 pub use self::iroh::{BlobsConfig, IrohBlobs};
+pub use self::keeper::lack_of_room;
 pub use self::memory::MemoryBlobs;
 
 /// Why the local store failed.
@@ -63,6 +67,13 @@ pub enum StoreError {
         path: PathBuf,
         /// The system's words.
         reason: String,
+    },
+    /// The store has ended: a write failed, mostly for want of room, or it was shut down. What it
+    /// had kept is on the disk; see [`IrohBlobs::keep_open`].
+    #[error("use the blob store at {}: it has ended, as on a full disk; free some space there, then it is opened again", path.display())]
+    Ended {
+        /// Its folder.
+        path: PathBuf,
     },
     /// The blob is not here.
     #[error("find blob {id}: it is not in this store; fetch it from a holder first")]

@@ -127,6 +127,45 @@ async fn a_large_file_lies_on_each_disk_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_cut_short_or_lost_is_got_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (store(13, &dir).await, store(14, &dir).await);
+    let (here, there) = (dir.path().join("model"), dir.path().join("got"));
+    let content = noise(3 * MIB, 11);
+    std::fs::write(&here, &content).unwrap();
+    let id = a.import(&here).await.unwrap();
+    let alive = [holder(public(13), &a.addresses())];
+    let max = content.len() as u64;
+    let get = || async { b.fetch_to(id, max, &alive, &there, &|_| {}).await };
+    assert_eq!(soon("3 MiB", get()).await.unwrap(), max);
+    assert_eq!((b.stats().fetched, b.stats().found_here), (1, 0));
+    // What is whole is not got again.
+    assert_eq!(soon("a look", get()).await.unwrap(), max);
+    assert_eq!((b.stats().fetched, b.stats().found_here), (1, 1));
+
+    for (number, harm) in [&content[..MIB], &noise(3 * MIB, 12)[..], &[][..]].iter().enumerate() {
+        std::fs::remove_file(&there).unwrap();
+        if !harm.is_empty() {
+            std::fs::write(&there, harm).unwrap();
+        }
+        let nobody = b.fetch_to(id, max, &[], &there, &|_| {}).await;
+        assert!(matches!(nobody, Err(FetchError::NoHolder { .. })), "{nobody:?}");
+        assert_eq!(soon("3 MiB again", get()).await.unwrap(), max);
+        assert!(std::fs::read(&there).unwrap() == content);
+        assert_eq!(b.stats().fetched, number as u64 + 2);
+    }
+    // It is served on from there, and nothing of the mending is left.
+    let c = store(15, &dir).await;
+    let second = [holder(public(14), &b.addresses())];
+    assert!(soon("3 MiB", c.fetch(id, 3 * MIB, &second)).await.unwrap() == content);
+    let left = std::fs::read_dir(dir.path().join("14")).unwrap().filter_map(Result::ok);
+    assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().contains("mend")));
+    for store in [a, b, c] {
+        store.shutdown().await;
+    }
+}
+
 fn folder_bytes(folder: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
     entries

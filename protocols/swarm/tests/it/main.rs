@@ -4,6 +4,7 @@
 
 mod back_off;
 mod blobs;
+mod full_disk;
 mod link;
 mod node;
 mod raw;
