@@ -7,7 +7,7 @@ use crate::format::Format;
 
 /// A half-precision number as `f32`, exactly. Without branches, because it is in inner loops.
 #[inline(always)]
-fn half(bytes: [u8; 2]) -> f32 {
+pub(crate) fn half(bytes: [u8; 2]) -> f32 {
     half_of(u32::from(u16::from_le_bytes(bytes)))
 }
 
@@ -152,22 +152,23 @@ fn six_bits(packed: &[u8; 12], j: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(minimum))
 }
 
-/// The 12 bytes of packed scales that start at byte 4 of a K block.
+/// Scale and minimum of each sub-block of 32 of a K block: the block's own two, times 6 bits each.
 #[inline(always)]
-fn packed_scales<const BYTES: usize>(block: &[u8; BYTES]) -> [u8; 12] {
-    core::array::from_fn(|i| block[4 + i])
+fn sub_scales<const BYTES: usize>(block: &[u8; BYTES]) -> [(f32, f32); 8] {
+    let d = half([block[0], block[1]]);
+    let m = half([block[2], block[3]]);
+    let packed = core::array::from_fn(|i| block[4 + i]);
+    core::array::from_fn(|j| {
+        let (scale, minimum) = six_bits(&packed, j);
+        (d * scale, m * minimum)
+    })
 }
 
 #[inline(always)]
 fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
-    let d = half([block[0], block[1]]);
-    let m = half([block[2], block[3]]);
-    let scales = packed_scales(block);
+    let scales = sub_scales(block);
     for pair in 0..4 {
-        let (scale_low, min_low) = six_bits(&scales, 2 * pair);
-        let (scale_high, min_high) = six_bits(&scales, 2 * pair + 1);
-        let (d_low, m_low) = (d * scale_low, m * min_low);
-        let (d_high, m_high) = (d * scale_high, m * min_high);
+        let ((d_low, m_low), (d_high, m_high)) = (scales[2 * pair], scales[2 * pair + 1]);
         for l in 0..32 {
             let byte = block[16 + 32 * pair + l];
             out[64 * pair + l] = d_low * i32::from(byte & 15) as f32 - m_low;
@@ -178,14 +179,9 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 
 #[inline(always)]
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
-    let d = half([block[0], block[1]]);
-    let m = half([block[2], block[3]]);
-    let scales = packed_scales(block);
+    let scales = sub_scales(block);
     for pair in 0..4 {
-        let (scale_low, min_low) = six_bits(&scales, 2 * pair);
-        let (scale_high, min_high) = six_bits(&scales, 2 * pair + 1);
-        let (d_low, m_low) = (d * scale_low, m * min_low);
-        let (d_high, m_high) = (d * scale_high, m * min_high);
+        let ((d_low, m_low), (d_high, m_high)) = (scales[2 * pair], scales[2 * pair + 1]);
         for l in 0..32 {
             let byte = block[48 + 32 * pair + l];
             let high = i32::from(block[16 + l]) >> (2 * pair);

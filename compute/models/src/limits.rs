@@ -62,3 +62,19 @@ pub const ADAPTER_RANK_MAX: usize = 256;
 pub const ADAPTER_FLOATS_MAX: usize = 1 << 29;
 /// The scale of an adapter (`alpha / r`): real ones lie between 0.1 and 64.
 pub const ADAPTER_SCALE_MAX: f32 = 1_024.0;
+/// Patterns that set ranks or scales of modules: one for each of 7 modules of 128 layers.
+pub const ADAPTER_PATTERNS_MAX: usize = 1_024;
+/// One such pattern; those in use are names of modules.
+pub const PATTERN_BYTES_MAX: usize = 512;
+/// Groups within groups of a pattern.
+pub const PATTERN_DEPTH_MAX: usize = 16;
+/// Steps to try a pattern on a name of 60 characters; ordinary ones take some hundred.
+pub const PATTERN_STEPS_MAX: u32 = 20_000;
+
+/// `config.json` and its like; the largest in use (configurations of tokenizers that list every
+/// added token, indices of many files) have 1 MB.
+pub const FOLDER_JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// `tokenizer.json`; the largest in use (262,144 tokens with their merges) has 33 MB.
+pub const TOKENIZER_JSON_BYTES_MAX: usize = 96 * 1024 * 1024;
+/// Files with weights; 5 GB each, so a model of 1 TB has 200.
+pub const SHARDS_MAX: usize = 512;

@@ -62,6 +62,25 @@ impl Mapped {
     pub const fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(Source::Memory(bytes))
     }
+
+    /// Lets go of the pages that were read so far: they count no more as this process's memory,
+    /// and come from the file again when they are used. Nothing happens where the system knows no
+    /// such thing.
+    pub fn release(&self) {
+        #[cfg(target_os = "linux")]
+        if let Source::File(map) = &self.0 {
+            // A refusal leaves everything as it was.
+            let _ = forget_pages(map);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the one advice that is needed here is not among the safe ones")]
+fn forget_pages(map: &memmap2::Mmap) -> std::io::Result<()> {
+    // SAFETY: the map is of a file and read only, so no page of it was ever written: what is read
+    // next is what was read before, from the same file (see `map` for who vouches for that).
+    unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) }
 }
 
 #[expect(unsafe_code, reason = "a map is the only way to use a model that is larger than memory")]
@@ -93,7 +112,10 @@ mod tests {
         let path = folder.path().join("some");
         for bytes in [&b""[..], b"x", &[7; 10_000]] {
             std::fs::write(&path, bytes).unwrap();
-            assert_eq!(&*Mapped::open(&path).unwrap(), bytes);
+            let map = Mapped::open(&path).unwrap();
+            assert_eq!(&*map, bytes);
+            map.release();
+            assert_eq!(&*map, bytes, "read again");
         }
         assert_eq!(&*Mapped::from_bytes(vec![1, 2]), &[1, 2]);
     }

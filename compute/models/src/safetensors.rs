@@ -1,4 +1,5 @@
-//! safetensors, the container of adapters: a JSON header and the tensors' bytes.
+//! safetensors, the container of adapters and of models of the transformers library: a JSON header
+//! and the tensors' bytes.
 //!
 //! The format is described in the README of huggingface/safetensors: eight bytes with the header's
 //! length, the header, the data without gaps. Read here by hand, because every doubt must end in
@@ -6,12 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::floats::widened;
 use crate::limits::{SAFETENSORS_HEADER_BYTES_MAX, SAFETENSORS_TENSORS_MAX};
 
 /// The key of the header that is no tensor.
@@ -23,37 +26,39 @@ const METADATA: &str = "__metadata__";
 pub enum SafetensorsError {
     /// The file ends before its header or its data does.
     #[error(
-        "read the adapter: the file is truncated, {missing} bytes are missing; download it again"
+        "read the safetensors file: it is truncated, {missing} bytes are missing; download it again"
     )]
     Truncated {
         /// Bytes missing.
         missing: u64,
     },
-    /// The header is longer than any adapter needs, or this is another format.
-    #[error("read the adapter: its header says to have {found} bytes, {max} at most are accepted; this may be no safetensors file", max = SAFETENSORS_HEADER_BYTES_MAX)]
+    /// The header is longer than any model needs, or this is another format.
+    #[error("read the safetensors file: its header says to have {found} bytes, {max} at most are accepted; this may be no safetensors file", max = SAFETENSORS_HEADER_BYTES_MAX)]
     HeaderLength {
         /// Its length.
         found: u64,
     },
     /// The header is no JSON of the right form.
-    #[error("read the adapter: its header cannot be read ({reason}); download it again")]
+    #[error("read the safetensors file: its header cannot be read ({reason}); download it again")]
     Header {
         /// What is wrong.
         reason: String,
     },
-    /// A tensor of a type that adapters do not have.
+    /// A tensor of a type that is not supported.
     #[error(
-        "read the adapter: tensor {tensor:?} is {kind:?} where F32, F16 or BF16 is needed; save the adapter in one of these"
+        "read the safetensors file: tensor {tensor:?} is {kind:?} where {wanted} is needed; save it in one of these"
     )]
     Type {
         /// The tensor.
         tensor: String,
         /// Its type.
         kind: String,
+        /// Those that are supported there.
+        wanted: &'static str,
     },
     /// A tensor whose shape and bytes differ, or that lies outside of the file.
     #[error(
-        "read the adapter: tensor {tensor:?} of shape {shape:?} lies at {start}..{end}, which does not fit; download it again"
+        "read the safetensors file: tensor {tensor:?} of shape {shape:?} lies at {start}..{end}, which does not fit; download it again"
     )]
     Layout {
         /// The tensor.
@@ -66,7 +71,9 @@ pub enum SafetensorsError {
         end: u64,
     },
     /// Bytes that belong to no tensor.
-    #[error("read the adapter: {bytes} bytes at {at} belong to no tensor; download it again")]
+    #[error(
+        "read the safetensors file: {bytes} bytes at {at} belong to no tensor; download it again"
+    )]
     Unclaimed {
         /// How many, or 0 where tensors overlap.
         bytes: u64,
@@ -84,13 +91,17 @@ pub enum FloatKind {
     F16,
     /// The upper halves of 32-bit floats.
     Bf16,
+    /// 8-bit floats with 4 bits of exponent; only in models, never in adapters.
+    F8E4m3,
 }
 
 impl FloatKind {
-    const fn bytes(self) -> u64 {
+    /// Bytes of one number.
+    pub(crate) const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::F8E4m3 => 1,
         }
     }
 
@@ -99,11 +110,13 @@ impl FloatKind {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
+            Self::F8E4m3 => "F8_E4M3",
         }
     }
 
     fn named(name: &str) -> Option<Self> {
-        [Self::F32, Self::F16, Self::Bf16].into_iter().find(|kind| kind.name() == name)
+        let all = [Self::F32, Self::F16, Self::Bf16, Self::F8E4m3];
+        all.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -122,19 +135,7 @@ impl StoredTensor<'_> {
     /// Its numbers.
     #[must_use]
     pub fn floats(&self) -> Vec<f32> {
-        match self.kind {
-            FloatKind::F32 => {
-                self.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-            }
-            FloatKind::F16 => {
-                let halves = self.bytes.as_chunks().0.iter();
-                halves.map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()).collect()
-            }
-            FloatKind::Bf16 => {
-                let halves = self.bytes.as_chunks().0.iter();
-                halves.map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()).collect()
-            }
-        }
+        widened(self.kind, self.bytes)
     }
 }
 
@@ -156,7 +157,11 @@ struct Description {
 }
 
 /// The header as it stands, with an error instead of a silent choice where a name appears twice.
-struct Header(BTreeMap<String, Value>);
+#[derive(Default)]
+struct Header {
+    metadata: BTreeMap<String, String>,
+    tensors: BTreeMap<String, Description>,
+}
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -170,19 +175,27 @@ impl<'de> Deserialize<'de> for Header {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let mut entries = BTreeMap::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if entries.len() > SAFETENSORS_TENSORS_MAX {
-                        let most = SAFETENSORS_TENSORS_MAX;
-                        return Err(serde::de::Error::custom(format!("over {most} tensors")));
+                let wrong = |what: String| serde::de::Error::custom(what);
+                let (mut header, mut has_notes) = (Header::default(), false);
+                while let Some(name) = map.next_key::<String>()? {
+                    let most = SAFETENSORS_TENSORS_MAX;
+                    if header.tensors.len() > most {
+                        return Err(wrong(format!("over {most} tensors")));
                     }
-                    if entries.contains_key(&name) {
-                        let wrong = format!("the name {name:?} appears twice");
-                        return Err(serde::de::Error::custom(wrong));
+                    let is_new = if name == METADATA {
+                        header.metadata = map.next_value()?;
+                        !std::mem::replace(&mut has_notes, true)
+                    } else {
+                        let described = map.next_value();
+                        let described =
+                            described.map_err(|e| wrong(format!("tensor {name:?}: {e}")))?;
+                        header.tensors.insert(name.clone(), described).is_none()
+                    };
+                    if !is_new {
+                        return Err(wrong(format!("the name {name:?} appears twice")));
                     }
-                    entries.insert(name, value);
                 }
-                Ok(Header(entries))
+                Ok(header)
             }
         }
 
@@ -190,40 +203,85 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-impl<'a> Safetensors<'a> {
-    /// Reads a whole file.
-    ///
-    /// # Errors
-    /// [`SafetensorsError`].
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, SafetensorsError> {
+/// Where a tensor lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) kind: FloatKind,
+    /// Slowest dimension first.
+    pub(crate) shape: Vec<u64>,
+    /// Its bytes, counted from the start of the file.
+    pub(crate) range: Range<usize>,
+}
+
+/// Where all tensors of a file lie, and its notes.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) tensors: BTreeMap<String, Place>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Places {
+    /// Finds the tensors of a whole file; `allows` says which types may be there, in `wanted`'s
+    /// words. Types that it does not allow are refused only where `refuses` says so of the
+    /// tensor's name, and passed over elsewhere.
+    pub(crate) fn find(
+        bytes: &[u8],
+        allows: fn(FloatKind) -> bool,
+        wanted: &'static str,
+        refuses: impl Fn(&str) -> bool,
+    ) -> Result<Self, SafetensorsError> {
         let (header, data) = split(bytes)?;
-        let wrong = |e: serde_json::Error| SafetensorsError::Header { reason: e.to_string() };
-        let Header(mut entries) = serde_json::from_slice(header).map_err(wrong)?;
-        let metadata = match entries.remove(METADATA) {
-            Some(notes) => serde_json::from_value(notes).map_err(wrong)?,
-            None => BTreeMap::new(),
-        };
+        let start = bytes.len() - data.len();
+        let Header { metadata, tensors: described } = serde_json::from_slice(header)
+            .map_err(|e| SafetensorsError::Header { reason: e.to_string() })?;
         let mut tensors = BTreeMap::new();
-        let mut ranges = Vec::new();
-        for (name, entry) in entries {
-            let description: Description = serde_json::from_value(entry).map_err(|e| {
-                SafetensorsError::Header { reason: format!("tensor {name:?}: {e}") }
-            })?;
-            let tensor = stored(&name, description, data, &mut ranges)?;
-            tensors.insert(name, tensor);
+        let mut ranges = Vec::with_capacity(described.len());
+        for (name, description) in described {
+            let kind = FloatKind::named(&description.dtype).filter(|kind| allows(*kind));
+            let [from, to] = description.data_offsets;
+            let Some(kind) = kind else {
+                if refuses(&name) {
+                    let kind = description.dtype.chars().take(32).collect();
+                    return Err(SafetensorsError::Type { tensor: name, kind, wanted });
+                }
+                ranges.push((from, to));
+                continue;
+            };
+            check(&name, kind, &description, data.len() as u64)?;
+            ranges.push((from, to));
+            // Within the data, so within the address space.
+            let range = start + from as usize..start + to as usize;
+            tensors.insert(name, Place { kind, shape: description.shape, range });
         }
         ranges.sort_unstable();
         let mut at = 0;
-        for (start, end) in ranges {
-            if start != at {
-                return Err(SafetensorsError::Unclaimed { bytes: start.saturating_sub(at), at });
+        for (from, to) in ranges {
+            if from != at || to < from {
+                return Err(SafetensorsError::Unclaimed { bytes: from.saturating_sub(at), at });
             }
-            at = end;
+            at = to;
         }
         match (data.len() as u64).checked_sub(at) {
             Some(0) => Ok(Self { tensors, metadata }),
             left => Err(SafetensorsError::Unclaimed { bytes: left.unwrap_or(0), at }),
         }
+    }
+}
+
+impl<'a> Safetensors<'a> {
+    /// Reads a whole file of tensors with 16 or 32 bits.
+    ///
+    /// # Errors
+    /// [`SafetensorsError`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, SafetensorsError> {
+        let allows = |kind| kind != FloatKind::F8E4m3;
+        let Places { tensors, metadata } =
+            Places::find(bytes, allows, "F32, F16 or BF16", |_| true)?;
+        let stored = |(name, Place { kind, shape, range }): (String, Place)| {
+            let bytes = bytes.get(range).unwrap_or_default();
+            (name, StoredTensor { kind, shape, bytes })
+        };
+        Ok(Self { tensors: tensors.into_iter().map(stored).collect(), metadata })
     }
 
     /// Writes a file; tensors and notes in the order of their names.
@@ -268,27 +326,21 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), SafetensorsError> {
     rest.split_at_checked(found as usize).ok_or_else(missing)
 }
 
-fn stored<'a>(
+fn check(
     name: &str,
-    description: Description,
-    data: &'a [u8],
-    ranges: &mut Vec<(u64, u64)>,
-) -> Result<StoredTensor<'a>, SafetensorsError> {
-    let Description { dtype, shape, data_offsets: [start, end] } = description;
-    let Some(kind) = FloatKind::named(&dtype) else {
-        let kind = dtype.chars().take(32).collect();
-        return Err(SafetensorsError::Type { tensor: name.to_owned(), kind });
-    };
-    let wanted = shape.iter().try_fold(kind.bytes(), |bytes, n| bytes.checked_mul(*n));
-    let is_whole = wanted.is_some() && wanted == end.checked_sub(start) && start < end;
+    kind: FloatKind,
+    description: &Description,
+    data: u64,
+) -> Result<(), SafetensorsError> {
+    let Description { shape, data_offsets: [start, end], .. } = description;
+    let wanted = shape.iter().try_fold(kind.bytes() as u64, |bytes, n| bytes.checked_mul(*n));
+    let is_whole = wanted.is_some() && wanted == end.checked_sub(*start) && start < end;
     if !is_whole || shape.len() > 8 {
-        return Err(SafetensorsError::Layout { tensor: name.to_owned(), shape, start, end });
+        let (tensor, shape) = (name.to_owned(), shape.clone());
+        return Err(SafetensorsError::Layout { tensor, shape, start: *start, end: *end });
     }
-    if end > data.len() as u64 {
-        return Err(SafetensorsError::Truncated { missing: end - data.len() as u64 });
+    match end.checked_sub(data) {
+        Some(missing) if missing > 0 => Err(SafetensorsError::Truncated { missing }),
+        _ => Ok(()),
     }
-    ranges.push((start, end));
-    // Within the data, so within the address space.
-    let bytes = data.get(start as usize..end as usize).unwrap_or_default();
-    Ok(StoredTensor { kind, shape, bytes })
 }

@@ -58,6 +58,32 @@ pub struct AttentionRow<'a> {
     pub positions: usize,
 }
 
+/// How far a row looks back, and how sharply.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reach {
+    /// Positions that it sees at most, its own among them; `None` is all that its
+    /// [`AttentionRow`] names.
+    pub window: Option<usize>,
+    /// What products of queries and keys are multiplied with.
+    pub scale: f32,
+}
+
+impl Reach {
+    /// Everything, scaled by the root of the head's width.
+    #[must_use]
+    pub fn whole(head_dim: usize) -> Self {
+        Self { window: None, scale: 1.0 / (head_dim as f32).sqrt() }
+    }
+
+    /// The first position that a row sees.
+    const fn first(&self, positions: usize) -> usize {
+        match self.window {
+            Some(window) => positions.saturating_sub(window),
+            None => 0,
+        }
+    }
+}
+
 /// Stores one row's keys (or values), `[kv_heads, head_dim]`, at a position.
 ///
 /// # Errors
@@ -81,7 +107,8 @@ pub fn kv_write(
     Ok(())
 }
 
-/// Scaled dot-product attention of `q`, `[n, heads, head_dim]`, into `out` of the same shape.
+/// Scaled dot-product attention of `q`, `[n, heads, head_dim]`, into `out` of the same shape, over
+/// all that each row sees.
 ///
 /// # Errors
 /// Lengths that disagree; a row that sees more than its pages hold, or nothing.
@@ -93,7 +120,27 @@ pub fn attention(
     out: &mut [f32],
     pool: &Pool,
 ) -> Result<(), ShapeError> {
+    attention_within(shape, &Reach::whole(shape.head_dim), q, rows, kv, out, pool)
+}
+
+/// The same with a window and a scale of its own. What lies before the window leaves no trace: the
+/// bits are those of a sequence that begins there.
+///
+/// # Errors
+/// As [`attention`]; a window of nothing.
+pub fn attention_within(
+    shape: &AttentionShape,
+    reach: &Reach,
+    q: &[f32],
+    rows: &[AttentionRow<'_>],
+    kv: KvLayer<'_>,
+    out: &mut [f32],
+    pool: &Pool,
+) -> Result<(), ShapeError> {
     check(shape, q, rows, kv, out)?;
+    if reach.window == Some(0) {
+        return Err(ShapeError::Length { what: "a window", found: 0, expected: 1 });
+    }
     if out.is_empty() {
         return Ok(());
     }
@@ -103,8 +150,8 @@ pub fn attention(
         let q = &q[index * shape.head_dim..][..shape.head_dim];
         let kv_head = index % shape.heads / (shape.heads / shape.kv_heads);
         let row = &rows[index / shape.heads];
-        let mut scores = Vec::with_capacity(row.positions);
-        one_head(isa, shape, kv_head, q, row, kv, &mut scores, out);
+        let mut scores = Vec::with_capacity(row.positions - reach.first(row.positions));
+        one_head(isa, (shape, reach), kv_head, q, row, kv, &mut scores, out);
     });
     Ok(())
 }
@@ -139,7 +186,7 @@ fn check(
 kernel! {
     /// One head of one row. Positions are summed in their order, so pages leave no trace.
     fn one_head(
-        shape: &AttentionShape,
+        sizes: (&AttentionShape, &Reach),
         kv_head: usize,
         q: &[f32],
         row: &AttentionRow<'_>,
@@ -147,29 +194,37 @@ kernel! {
         scores: &mut Vec<f32>,
         out: &mut [f32],
     ) {
+        let (shape, reach) = sizes;
         let dim = shape.head_dim;
-        let scale = 1.0 / (dim as f32).sqrt();
         let within = kv_head * shape.page_tokens * dim;
+        let first = reach.first(row.positions);
+        let pages = &row.pages[first / shape.page_tokens..];
+        // Positions of the first page that lie before what is seen.
+        let skipped = first % shape.page_tokens;
+        let seen = row.positions - first;
         scores.clear();
-        for &page in row.pages {
-            let left = row.positions - scores.len();
-            let start = page as usize * shape.page_len() + within;
-            let keys = &kv.keys[start..start + left.min(shape.page_tokens) * dim];
-            scores.extend(keys.chunks_exact(dim).map(|key| dots::<1>(key, q)[0] * scale));
-            if scores.len() == row.positions {
+        for (page, skipped) in pages.iter().zip(core::iter::once(skipped).chain(core::iter::repeat(0))) {
+            let count = (seen - scores.len()).min(shape.page_tokens - skipped);
+            let start = *page as usize * shape.page_len() + within + skipped * dim;
+            let keys = &kv.keys[start..start + count * dim];
+            scores.extend(keys.chunks_exact(dim).map(|key| dots::<1>(key, q)[0] * reach.scale));
+            if scores.len() == seen {
                 break;
             }
         }
         let total = exponentials(scores);
         out.fill(0.0);
-        for (scores, &page) in scores.chunks(shape.page_tokens).zip(row.pages) {
-            let start = page as usize * shape.page_len() + within;
+        let mut left: &[f32] = scores;
+        for (page, skipped) in pages.iter().zip(core::iter::once(skipped).chain(core::iter::repeat(0))) {
+            let (scores, rest) = left.split_at(left.len().min(shape.page_tokens - skipped));
+            let start = *page as usize * shape.page_len() + within + skipped * dim;
             let values = &kv.values[start..start + scores.len() * dim];
             for (score, value) in scores.iter().zip(values.chunks_exact(dim)) {
                 for (out, value) in out.iter_mut().zip(value) {
                     *out += score * value;
                 }
             }
+            left = rest;
         }
         for out in out {
             *out /= total;
@@ -244,11 +299,46 @@ mod tests {
             assert_eq!(alone, out[120..]);
             let mut plain = vec![0.0; 20];
             let isa = Isa::Baseline;
-            one_head(isa, &SHAPE, 0, &q[..20], &rows[0], kv, &mut Vec::new(), &mut plain);
+            let reach = Reach::whole(20);
+            let sizes = (&SHAPE, &reach);
+            one_head(isa, sizes, 0, &q[..20], &rows[0], kv, &mut Vec::new(), &mut plain);
             assert_eq!(plain, out[..20]);
             results.push(out);
         }
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn what_lies_before_the_window_leaves_no_trace() {
+        let (reach, pages) = (Reach { window: Some(4), scale: 0.3 }, [5, 0, 7]);
+        let (mut keys, mut values) = filled(&pages, 11);
+        let q: Vec<f32> = (0..240).map(|i| value(i * 7)).collect();
+        let rows = [2, 11].map(|positions| AttentionRow { pages: &pages, positions });
+        let run = |keys: &[f32], values: &[f32], rows: &[AttentionRow<'_>]| {
+            let mut out = vec![f32::NAN; 240];
+            let kv = KvLayer { keys, values };
+            attention_within(&SHAPE, &reach, &q, rows, kv, &mut out, &Pool::new(2)).unwrap();
+            out
+        };
+        let found = run(&keys, &values, &rows);
+        // The second row sees the positions 7 to 10: as the last of a sequence of four.
+        let alone = [3, 1];
+        for position in 0..4 {
+            let row = |from: usize| -> Vec<f32> {
+                (0..40).map(|i| value((position + 7) * 40 + i + from)).collect()
+            };
+            kv_write(&SHAPE, &alone, position, &row(0), &mut keys).unwrap();
+            kv_write(&SHAPE, &alone, position, &row(7), &mut values).unwrap();
+        }
+        let rows = [4, 4].map(|positions| AttentionRow { pages: &alone, positions });
+        assert_eq!(found[120..], run(&keys, &values, &rows)[120..]);
+        // The first one sees all two of its own.
+        let rows = [2, 2].map(|positions| AttentionRow { pages: &pages, positions });
+        assert_eq!(found[..120], run(&keys, &values, &rows)[..120]);
+        let mut out = vec![0.0; 240];
+        let none = Reach { window: Some(0), scale: 1.0 };
+        let kv = KvLayer { keys: &keys, values: &values };
+        assert!(attention_within(&SHAPE, &none, &q, &rows, kv, &mut out, &Pool::new(1)).is_err());
     }
 
     #[test]

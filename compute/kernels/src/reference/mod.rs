@@ -11,8 +11,10 @@ mod matmul;
 mod ops;
 mod rope;
 
-pub use attention::{AttentionRow, AttentionShape, KvLayer, attention, kv_write};
+pub use attention::{
+    AttentionRow, AttentionShape, KvLayer, Reach, attention, attention_within, kv_write,
+};
 pub use lora::lora_add;
 pub use matmul::{dequantize, matmul};
-pub use ops::{add, log_sum_exp, rms_norm, silu_mul, softmax};
+pub use ops::{add, gelu_mul, log_sum_exp, rms_norm, scale, silu_mul, softmax};
 pub use rope::{RopeAngles, RopePairs, rope};

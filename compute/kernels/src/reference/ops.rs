@@ -49,6 +49,35 @@ kernel! {
     }
 }
 
+/// `gate = gelu(gate) * up`, element by element, as far as both reach; the Gaussian error unit by
+/// its approximation with a hyperbolic tangent (Hendrycks and Gimpel 2016).
+pub fn gelu_mul(gate: &mut [f32], up: &[f32]) {
+    gelu_rows(Isa::detect(), gate, up);
+}
+
+/// `2 * sqrt(2 / pi)`.
+const GELU_SLOPE: f32 = 1.595_769;
+/// The weight of the cube in the approximation.
+const GELU_CUBE: f32 = 0.044_715;
+
+kernel! {
+    fn gelu_rows(gate: &mut [f32], up: &[f32]) {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            // (1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u)).
+            let x = *gate;
+            let twice = GELU_SLOPE * (x + GELU_CUBE * x * x * x);
+            *gate = x / (1.0 + exp_f32(-twice)) * up;
+        }
+    }
+}
+
+/// `x *= factor`, element by element.
+pub fn scale(x: &mut [f32], factor: f32) {
+    for x in x {
+        *x *= factor;
+    }
+}
+
 /// `x += y`, element by element, as far as both reach.
 pub fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
@@ -123,6 +152,22 @@ mod tests {
         for (found, expected) in gate.iter().zip(expected) {
             assert!((f64::from(*found) - expected).abs() < 1e-5);
         }
+        let mut gate: Vec<f32> = (-400..400).map(|i| i as f32 / 30.0).collect();
+        let expected: Vec<f64> = gate
+            .iter()
+            .map(|&g| {
+                let g = f64::from(g);
+                let u = (2.0 / core::f64::consts::PI).sqrt() * (g + 0.044_715 * g.powi(3));
+                0.5 * g * (1.0 + u.tanh()) * 2.0
+            })
+            .collect();
+        gelu_mul(&mut gate, &[2.0; 800]);
+        for (found, expected) in gate.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
+        }
+        let mut halves = [2.0, -3.0];
+        scale(&mut halves, 0.5);
+        assert_eq!(halves, [1.0, -1.5]);
         let scores: Vec<f32> = (0..37).map(|i| (i * 7 % 11) as f32 * 3.0).collect();
         let total: f64 = scores.iter().map(|&s| f64::from(s).exp()).sum();
         assert!((f64::from(log_sum_exp(&scores)) - total.ln()).abs() < 1e-5);
@@ -143,6 +188,9 @@ mod tests {
         assert_eq!(wide, plain);
         silu_mul(&mut wide, &x);
         silu_rows(Isa::Baseline, &mut plain, &x);
+        assert_eq!(wide, plain);
+        gelu_mul(&mut wide, &x);
+        gelu_rows(Isa::Baseline, &mut plain, &x);
         assert_eq!(wide, plain);
         rms_norm(&x, &x, 1e-6, &mut wide).unwrap();
         norm_rows(Isa::Baseline, &x, &x, 1e-6, &mut plain);

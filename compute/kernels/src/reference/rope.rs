@@ -16,6 +16,7 @@ pub enum RopePairs {
 #[derive(Clone, Debug)]
 pub struct RopeAngles {
     frequencies: Vec<f64>,
+    magnitude: f64,
 }
 
 impl RopeAngles {
@@ -29,7 +30,14 @@ impl RopeAngles {
             let exponent = -2.0 * i as f64 / dimensions as f64;
             f64::from(scale) * pow_f64(f64::from(base), exponent) / f64::from(factor)
         };
-        Self { frequencies: (0..dimensions / 2).map(frequency).collect() }
+        Self { frequencies: (0..dimensions / 2).map(frequency).collect(), magnitude: 1.0 }
+    }
+
+    /// The same with sine and cosine multiplied by a factor (YaRN, Peng et al. 2023, sharpens
+    /// attention so).
+    #[must_use]
+    pub fn with_magnitude(self, magnitude: f32) -> Self {
+        Self { magnitude: f64::from(magnitude), ..self }
     }
 
     /// Elements of a head that turn.
@@ -42,7 +50,7 @@ impl RopeAngles {
     pub fn at(&self, position: usize, out: &mut Vec<(f32, f32)>) {
         out.extend(self.frequencies.iter().map(|frequency| {
             let (sine, cosine) = sin_cos_f64(position as f64 * frequency);
-            (sine as f32, cosine as f32)
+            ((sine * self.magnitude) as f32, (cosine * self.magnitude) as f32)
         }));
     }
 }
@@ -109,6 +117,17 @@ mod tests {
                 assert_eq!(x[head + 4..head + 6], before[head + 4..head + 6]);
             }
         }
+    }
+
+    #[test]
+    fn a_magnitude_makes_what_turns_longer() {
+        let angles = RopeAngles::new(2, 10_000.0, 1.0, None).with_magnitude(1.5);
+        let mut at = Vec::new();
+        angles.at(3, &mut at);
+        let mut x = [3.0, 4.0, 7.0];
+        rope(&mut x, 3, RopePairs::Halves, &at).unwrap();
+        assert!((f64::from(x[0]).hypot(f64::from(x[1])) - 7.5).abs() < 1e-5);
+        assert_eq!(x[2], 7.0);
     }
 
     #[test]

@@ -117,6 +117,16 @@ impl ChatTemplate {
         }
     }
 
+    /// A template from its source, if there is one.
+    pub(crate) fn of(source: Option<&str>, bos: &str, eos: &str) -> Self {
+        let absent = || Self {
+            state: State::Not(TemplateError::Absent),
+            bos: bos.to_owned(),
+            eos: eos.to_owned(),
+        };
+        source.map_or_else(absent, |source| Self::new(source, bos, eos))
+    }
+
     /// A template from its source, with the texts of the tokens that start and end a text.
     #[must_use]
     pub fn new(source: &str, bos: &str, eos: &str) -> Self {

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::bundle::BundleError;
+use crate::gguf::GgufError;
 use crate::limits::{ADAPTER_FLOATS_MAX, ADAPTER_RANK_MAX, ADAPTER_SCALE_MAX};
 use crate::safetensors::SafetensorsError;
 
@@ -16,6 +17,17 @@ pub enum AdapterError {
     /// The one-file form is damaged.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The GGUF file is damaged.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A file of the adapter could not be read.
+    #[error("open the adapter {path}: {reason}")]
+    Open {
+        /// The file or folder.
+        path: String,
+        /// What the system says, and what to do.
+        reason: String,
+    },
     /// The configuration is no JSON of the right form.
     #[error(
         "read the adapter: adapter_config.json cannot be read ({reason}); save the adapter again"
@@ -75,6 +87,34 @@ pub enum AdapterError {
         found: Vec<u64>,
         /// The shape needed.
         wanted: [u64; 2],
+    },
+    /// Two names of one matrix.
+    #[error("use the adapter: tensors {first:?} and {second:?} are the same; save it again")]
+    TwoNames {
+        /// One.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A key of a GGUF file that says something else than a LoRA adapter's.
+    #[error("use the adapter: {key} is {found:?} where {wanted:?} is needed; use another file")]
+    NotLora {
+        /// The key.
+        key: String,
+        /// What it is.
+        found: String,
+        /// What is needed.
+        wanted: String,
+    },
+    /// A matrix of a GGUF file in a packing that adapters do not have.
+    #[error(
+        "use the adapter: tensor {tensor:?} is {kind} where F32, F16, BF16 or Q8_0 is needed; convert the adapter again with --outtype f16"
+    )]
+    TensorType {
+        /// The tensor.
+        tensor: String,
+        /// Its kind.
+        kind: &'static str,
     },
     /// One matrix without the other.
     #[error("use the adapter: {module} has no lora_{missing}; download it again")]

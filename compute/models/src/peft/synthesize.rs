@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AdapterSpec, Delta, write};
-use crate::config::LlamaConfig;
+use crate::config::ModelConfig;
 use crate::limits::ADAPTER_RANK_MAX;
 use crate::model::Site;
 
@@ -13,7 +13,7 @@ use crate::model::Site;
 /// the rank; 0.1 is felt, 1 drowns the base. Ranks are cut to what adapters may have.
 #[must_use]
 pub fn synthesize(
-    config: &LlamaConfig,
+    config: &ModelConfig,
     seed: u64,
     rank: usize,
     strength: f32,

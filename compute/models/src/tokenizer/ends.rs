@@ -51,10 +51,10 @@ const FILL_OTHERS: [&[&str]; 3] = [
 /// The tokens that end a generation. Tokens that are found by their names become control tokens.
 pub(super) fn find(
     vocabulary: &mut Vocabulary,
-    listed: [Option<u32>; 3],
+    listed: &[Option<u32>],
     fill: [Option<u32>; 3],
 ) -> BTreeSet<u32> {
-    let mut ends: BTreeSet<u32> = listed.into_iter().flatten().collect();
+    let mut ends: BTreeSet<u32> = listed.iter().copied().flatten().collect();
     let mut controls = Vec::new();
     for name in NAMES {
         if let Some(id) = vocabulary.find(name) {

@@ -12,13 +12,43 @@ pub enum TokenizerError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// Another kind of tokenizer.
-    #[error("use the tokenizer: its kind {0:?} is not supported, gpt2 and llama are")]
+    #[error(
+        "use the tokenizer: its kind {0:?} is not supported, gpt2 and llama (in tokenizer.json: BPE) are"
+    )]
     Model(String),
     /// Rules for cutting text that this program does not have.
     #[error(
         "use the tokenizer: its rules {0:?} for cutting text are not supported; gpt-2, smollm, llama-bpe, qwen2 and others like them are"
     )]
     Rules(String),
+    /// A part of `tokenizer.json` that this program does not have.
+    #[error(
+        "use the tokenizer: its {part} {found} is not supported; use a GGUF file of the model, or another model"
+    )]
+    Unsupported {
+        /// The part.
+        part: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// `tokenizer.json` is no JSON of the right form.
+    #[error("use the tokenizer: tokenizer.json cannot be read ({reason}); download it again")]
+    Json {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A token whose number the model does not have.
+    #[error(
+        "use the tokenizer: token {text:?} has the number {id}, the model has {rows} tokens; the files do not belong together"
+    )]
+    TokenId {
+        /// The token.
+        text: String,
+        /// Its number.
+        id: u64,
+        /// Tokens of the model.
+        rows: usize,
+    },
     /// No tokens, or too many.
     #[error("use the tokenizer: it has {tokens} tokens, 1 to {max} are accepted", max = crate::limits::VOCABULARY_MAX)]
     TokenCount {

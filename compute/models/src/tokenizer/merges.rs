@@ -13,7 +13,7 @@ use super::vocabulary::Vocabulary;
 
 /// What a piece is made of while it is merged: a token by its id, or a text that is no token
 /// (a byte or a half-way merge that the vocabulary lacks), numbered from there on.
-type Symbol = u32;
+pub(super) type Symbol = u32;
 
 /// A pair that can be merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,16 +63,21 @@ impl Merges {
     ) -> Result<Self, TokenizerError> {
         let key = "tokenizer.ggml.merges";
         let listed = required(key, gguf.texts(key)?)?;
+        let pairs = listed.iter().map(sides);
+        Ok(Self::new(pairs, vocabulary, takes_whole_words))
+    }
+
+    /// From pairs in the order of their ranks; what is no pair leaves its rank unused.
+    pub(super) fn new<'a>(
+        pairs: impl Iterator<Item = Option<(&'a str, &'a str)>>,
+        vocabulary: &Vocabulary,
+        takes_whole_words: bool,
+    ) -> Self {
         let mut symbols = Symbols { vocabulary, others: BTreeMap::new() };
-        let mut merges = Vec::with_capacity(listed.len());
+        let mut merges = Vec::new();
         let mut joined = String::new();
-        for (rank, text) in (0u32..).zip(listed.iter()) {
-            // A space may be a side's first character, never its last.
-            let Some(space) = text.char_indices().skip(1).find(|(_, c)| *c == ' ') else {
-                continue;
-            };
-            let (left, right) = text.split_at(space.0);
-            let right = right.get(1..).unwrap_or_default();
+        for (rank, pair) in (0u32..).zip(pairs) {
+            let Some((left, right)) = pair else { continue };
             joined.clear();
             joined.extend([left, right]);
             let (left, right) = (symbols.of(left), symbols.of(right));
@@ -87,7 +92,7 @@ impl Merges {
         let all = vocabulary.len() + symbols.others.len();
         let starts = starts(&merges, all);
         let stand_ins = stand_ins(symbols);
-        Ok(Self { merges, starts, of_byte, stand_ins, tokens, takes_whole_words })
+        Self { merges, starts, of_byte, stand_ins, tokens, takes_whole_words }
     }
 
     fn find(&self, left: Symbol, right: Symbol) -> Option<Merge> {
@@ -106,7 +111,17 @@ impl Merges {
             tokens.push(id);
             return;
         }
-        let mut chain = Chain::new(self, piece.as_bytes());
+        let of_byte = |byte: &u8| self.of_byte.get(usize::from(*byte)).copied();
+        self.merge(piece.as_bytes().iter().map(of_byte), tokens);
+    }
+
+    /// Appends the tokens of a text that begins as these symbols.
+    pub(super) fn merge(
+        &self,
+        symbols: impl ExactSizeIterator<Item = Option<Symbol>>,
+        tokens: &mut Vec<u32>,
+    ) {
+        let mut chain = Chain::new(self, symbols);
         chain.merge();
         for symbol in chain.symbols() {
             match symbol.checked_sub(self.tokens) {
@@ -117,6 +132,14 @@ impl Merges {
             }
         }
     }
+}
+
+/// The two sides of a merge, with a space between. A space may be a side's first character, never
+/// its last.
+pub(super) fn sides(text: &str) -> Option<(&str, &str)> {
+    let space = text.char_indices().skip(1).find(|(_, c)| *c == ' ')?;
+    let (left, right) = text.split_at(space.0);
+    Some((left, right.get(1..).unwrap_or_default()))
 }
 
 /// Where the merges of each left side begin, and where the last ones end.
@@ -169,10 +192,10 @@ struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    fn new(merges: &'a Merges, bytes: &[u8]) -> Self {
-        let last = bytes.len().saturating_sub(1);
-        let links = bytes.iter().enumerate().map(|(at, byte)| Link {
-            symbol: merges.of_byte.get(usize::from(*byte)).copied(),
+    fn new(merges: &'a Merges, symbols: impl ExactSizeIterator<Item = Option<Symbol>>) -> Self {
+        let last = symbols.len().saturating_sub(1);
+        let links = symbols.enumerate().map(|(at, symbol)| Link {
+            symbol,
             before: at.checked_sub(1),
             after: (at < last).then_some(at + 1),
         });

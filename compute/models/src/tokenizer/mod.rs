@@ -1,12 +1,15 @@
-//! Text to token ids and back, id for id as llama.cpp does it, from what a GGUF file says.
+//! Text to token ids and back, id for id as llama.cpp does it, from what a GGUF file or a
+//! `tokenizer.json` says.
 //!
 //! Two kinds of vocabulary are supported: `gpt2` (byte-pair merges by rank, on pieces cut by rules
-//! that the file names) and `llama` (SentencePiece's merges by score, with bytes as a fallback).
+//! that the file names) and `llama` (SentencePiece's merges by score, with bytes as a fallback;
+//! `tokenizer.json` has ranks in place of the scores).
 
 mod bytes;
 mod classes;
 mod ends;
 mod error;
+mod json;
 mod merges;
 mod scores;
 mod special;
@@ -15,10 +18,12 @@ mod stream;
 mod vocabulary;
 
 use std::collections::BTreeSet;
+use std::iter;
 
 use crate::gguf::{Gguf, required};
 
 pub use error::TokenizerError;
+pub use json::JsonOptions;
 pub use stream::Utf8Stream;
 
 use merges::Merges;
@@ -38,8 +43,45 @@ pub enum SpecialTokens {
 
 #[derive(Clone, Debug)]
 enum Algorithm {
-    Ranks { rules: Rules, merges: Merges },
-    Scores { scores: Scores, prefixes_space: bool },
+    Ranks {
+        rules: Rules,
+        merges: Merges,
+    },
+    Scores {
+        scores: Scores,
+        prefixes_space: bool,
+    },
+    /// Ranks on characters, with spaces marked and bytes as a fallback.
+    Marked {
+        merges: Merges,
+        bytes: Scores,
+        prefix: Prefix,
+    },
+}
+
+/// Where a space is put in front of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prefix {
+    Never,
+    /// At the start of the whole text.
+    First,
+    /// Also after each special token.
+    Always,
+}
+
+/// What a file says, before it is put together.
+struct Parts {
+    vocabulary: Vocabulary,
+    algorithm: Algorithm,
+    /// The model's name: some families have ways of their own.
+    model: String,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    /// Other tokens that end a generation.
+    ends: Vec<Option<u32>>,
+    fill: [Option<u32>; 3],
+    adds_bos: bool,
+    adds_eos: bool,
 }
 
 /// A vocabulary with its way of encoding.
@@ -71,7 +113,7 @@ impl Tokenizer {
             "llama" => false,
             other => return Err(TokenizerError::Model(other.chars().take(64).collect())),
         };
-        let mut vocabulary = Vocabulary::from_gguf(gguf)?;
+        let vocabulary = Vocabulary::from_gguf(gguf)?;
         let id = |name: &str, default: Option<u32>| -> Result<Option<u32>, TokenizerError> {
             let known = |id: &u32| (*id as usize) < vocabulary.len();
             let found = gguf.unsigned(&format!("tokenizer.ggml.{name}_token_id"))?;
@@ -82,11 +124,9 @@ impl Tokenizer {
         let (bos, eos, unknown) = if is_ranked { (11, 11, None) } else { (1, 2, Some(0)) };
         let (bos, eos) = (id("bos", Some(bos))?, id("eos", Some(eos))?);
         let unknown = id("unknown", unknown)?;
-        let listed = [eos, id("eot", None)?, id("eom", None)?];
+        let ends = vec![id("eot", None)?, id("eom", None)?];
         let fill = [id("fim_pad", None)?, id("fim_rep", None)?, id("fim_sep", None)?];
-        let ends = ends::find(&mut vocabulary, listed, fill);
-        let name = gguf.text("general.name")?.unwrap_or_default();
-        let special = Special::new(&vocabulary, name)?;
+        let model = gguf.text("general.name")?.unwrap_or_default().to_owned();
         let rules = gguf.text("tokenizer.ggml.pre")?.unwrap_or_default();
         let algorithm = if is_ranked {
             let found = Rules::named(rules);
@@ -101,7 +141,20 @@ impl Tokenizer {
         let adds_bos = gguf.flag("tokenizer.ggml.add_bos_token")?;
         let adds_eos = gguf.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
         let by_default = if is_ranked { Rules::begins_with_bos(rules) } else { true };
+        let adds_bos = adds_bos.unwrap_or(by_default);
+        let parts =
+            Parts { vocabulary, algorithm, model, bos, eos, ends, fill, adds_bos, adds_eos };
+        Self::assemble(parts)
+    }
+
+    fn assemble(parts: Parts) -> Result<Self, TokenizerError> {
+        let Parts { mut vocabulary, algorithm, model, bos, eos, .. } = parts;
+        let listed: Vec<Option<u32>> = iter::once(eos).chain(parts.ends).collect();
+        let ends = ends::find(&mut vocabulary, &listed, parts.fill);
+        let special = Special::new(&vocabulary, &model)?;
+        let is_ranked = matches!(algorithm, Algorithm::Ranks { .. });
         let (joined, joined_ends) = join(&vocabulary, is_ranked);
+        let (adds_bos, adds_eos) = (parts.adds_bos, parts.adds_eos);
         Ok(Self {
             vocabulary,
             algorithm,
@@ -110,7 +163,7 @@ impl Tokenizer {
             joined_ends,
             bos,
             eos,
-            adds_bos: adds_bos.unwrap_or(by_default),
+            adds_bos,
             adds_eos,
             ends,
         })
@@ -137,12 +190,12 @@ impl Tokenizer {
     fn append(&self, text: &str, special: SpecialTokens, tokens: &mut Vec<u32>) {
         let parses_control = special == SpecialTokens::Parse;
         let vocabulary = &self.vocabulary;
-        let mut is_after_special = true;
+        let (mut is_first, mut is_after_special) = (true, true);
         for fragment in self.special.fragments(vocabulary, text, parses_control) {
             match (fragment, &self.algorithm) {
                 (Fragment::Token(id), _) => {
                     tokens.push(id);
-                    is_after_special = true;
+                    (is_first, is_after_special) = (false, true);
                     continue;
                 }
                 (Fragment::Text(text), Algorithm::Ranks { rules, merges }) => {
@@ -153,8 +206,18 @@ impl Tokenizer {
                     let marked = [prefix, &text.replace(' ', SPACE_MARK)].concat();
                     scores.encode(vocabulary, &marked, tokens);
                 }
+                (Fragment::Text(text), Algorithm::Marked { merges, bytes, prefix }) => {
+                    let is_prefixed = match prefix {
+                        Prefix::Never => false,
+                        Prefix::First => is_first,
+                        Prefix::Always => is_after_special,
+                    };
+                    let prefix = if is_prefixed { SPACE_MARK } else { "" };
+                    let marked = [prefix, &text.replace(' ', SPACE_MARK)].concat();
+                    merges.merge(symbols(vocabulary, bytes, &marked).into_iter(), tokens);
+                }
             }
-            is_after_special = false;
+            (is_first, is_after_special) = (false, false);
         }
     }
 
@@ -165,7 +228,11 @@ impl Tokenizer {
         for token in tokens {
             bytes.extend(self.token_bytes(*token).unwrap_or_default());
         }
-        let is_prefixed = matches!(self.algorithm, Algorithm::Scores { prefixes_space: true, .. });
+        let is_prefixed = match &self.algorithm {
+            Algorithm::Ranks { .. } => false,
+            Algorithm::Scores { prefixes_space, .. } => *prefixes_space,
+            Algorithm::Marked { prefix, .. } => *prefix != Prefix::Never,
+        };
         let text = String::from_utf8_lossy(&bytes);
         match text.strip_prefix(' ') {
             // The space that encoding put there.
@@ -224,6 +291,23 @@ impl Tokenizer {
     pub const fn vocab_len(&self) -> usize {
         self.vocabulary.len()
     }
+}
+
+/// The symbols of a text's characters; those of its bytes where a character is no token.
+fn symbols(vocabulary: &Vocabulary, bytes: &Scores, text: &str) -> Vec<Option<merges::Symbol>> {
+    let mut symbols = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        let mut buffer = [0; 4];
+        let character = character.encode_utf8(&mut buffer);
+        match vocabulary.find(character) {
+            Some(id) => symbols.push(Some(id)),
+            None => {
+                let known = character.bytes().filter_map(|byte| bytes.of_byte(byte));
+                symbols.extend(known.map(Some));
+            }
+        }
+    }
+    symbols
 }
 
 /// The bytes of every token.

@@ -17,6 +17,11 @@ pub(super) struct Scores {
 }
 
 impl Scores {
+    /// The token of a byte.
+    pub(super) fn of_byte(&self, byte: u8) -> Option<u32> {
+        self.of_byte.get(usize::from(byte)).copied().flatten()
+    }
+
     pub(super) fn new(vocabulary: &Vocabulary, unknown: Option<u32>) -> Self {
         let of_byte = (0..=u8::MAX).map(|byte| {
             let fallback = || {
@@ -36,11 +41,7 @@ impl Scores {
             let piece = text.get(link.start..link.end).unwrap_or_default();
             match vocabulary.find(piece) {
                 Some(id) => tokens.push(id),
-                None => tokens.extend(
-                    piece
-                        .bytes()
-                        .filter_map(|byte| self.of_byte.get(usize::from(byte)).copied().flatten()),
-                ),
+                None => tokens.extend(piece.bytes().filter_map(|byte| self.of_byte(byte))),
             }
         }
     }

@@ -50,13 +50,13 @@ impl Special {
         if !text.is_empty() {
             fragments.push(Fragment::Text(text));
         }
+        let pairs = Pairs::of(text);
         for id in &self.ids {
             if !parses_control && vocabulary.kind(*id).has(Kind::CONTROL.with(Kind::UNKNOWN)) {
                 continue;
             }
-            let Some(wanted) = vocabulary.text(*id).filter(|wanted| text.contains(wanted)) else {
-                continue;
-            };
+            let may_be_there = |wanted: &&str| pairs.may_have(wanted) && text.contains(wanted);
+            let Some(wanted) = vocabulary.text(*id).filter(may_be_there) else { continue };
             let strips = self.strips_right && !matches!(wanted, "<unk>" | "<s>" | "<|endoftext|>");
             let mut next = Vec::with_capacity(fragments.len());
             for fragment in fragments {
@@ -68,6 +68,36 @@ impl Special {
             fragments = next;
         }
         fragments
+    }
+}
+
+/// Which pairs of neighbouring bytes a text has: a look at it passes over nearly all of the
+/// thousands of tokens that some makers define, without a search of the text for each.
+struct Pairs([u64; 1_024]);
+
+impl Pairs {
+    fn of(text: &str) -> Self {
+        let mut pairs = Self([0; 1_024]);
+        for pair in text.as_bytes().windows(2) {
+            let (word, bit) = Self::place(pair);
+            if let Some(word) = pairs.0.get_mut(word) {
+                *word |= bit;
+            }
+        }
+        pairs
+    }
+
+    fn place(pair: &[u8]) -> (usize, u64) {
+        let number = pair.iter().fold(0, |number, byte| number << 8 | usize::from(*byte));
+        (number / 64, 1 << (number % 64))
+    }
+
+    /// Whether a text with these pairs may have another within it.
+    fn may_have(&self, wanted: &str) -> bool {
+        wanted.as_bytes().windows(2).all(|pair| {
+            let (word, bit) = Self::place(pair);
+            self.0.get(word).is_some_and(|word| word & bit != 0)
+        })
     }
 }
 

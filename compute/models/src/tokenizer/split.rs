@@ -38,6 +38,26 @@ impl Rules {
         })
     }
 
+    /// The rules of a regular expression, as the `tokenizer.json` of their families writes it.
+    pub(super) fn of_pattern(pattern: &str) -> Option<Self> {
+        /// Contractions in either case, words with the character before them.
+        const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|";
+        /// Marks with the line breaks behind them, line breaks, spaces.
+        const REST: &str = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+        const GPT2: &str =
+            r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+        // Some write line breaks as they are.
+        let pattern = pattern.replace('\r', r"\r").replace('\n', r"\n");
+        if pattern == GPT2 {
+            return Some(Self::Gpt2);
+        }
+        match pattern.strip_prefix(WORDS)?.strip_suffix(REST)? {
+            r"\p{N}{1,3}" => Some(Self::Llama3),
+            r"\p{N}" => Some(Self::Qwen2),
+            _ => None,
+        }
+    }
+
     /// Whether files without `add_bos_token` begin a text with the start token.
     pub(super) fn begins_with_bos(name: &str) -> bool {
         matches!(name, "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "pixtral")
@@ -261,6 +281,19 @@ mod tests {
         assert_eq!(pieces("qwen2", "12\u{b2}"), ["1", "2", "\u{b2}"]);
         assert_eq!(pieces("llama-bpe", "a \t "), ["a", " \t "]);
         assert_eq!(pieces("llama-bpe", "a \tb"), ["a", " ", "\tb"]);
+    }
+
+    #[test]
+    fn patterns_of_other_files_name_rules() {
+        let llama3 = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| \
+            ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+        assert_eq!(Rules::of_pattern(llama3), Some(Rules::Llama3));
+        let qwen2 = llama3.replace("{1,3}", "");
+        assert_eq!(Rules::of_pattern(&qwen2), Some(Rules::Qwen2));
+        let plain = qwen2.replace("\\r\\n", "\r\n");
+        assert_eq!(Rules::of_pattern(&plain), Some(Rules::Qwen2));
+        assert_eq!(Rules::of_pattern(&llama3.replace("{1,3}", "{1,4}")), None);
+        assert_eq!(Rules::of_pattern("[a-z]+"), None);
     }
 
     #[test]

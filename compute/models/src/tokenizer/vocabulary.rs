@@ -16,7 +16,7 @@ impl Kind {
     pub(super) const USER_DEFINED: Self = Self(8);
     pub(super) const BYTE: Self = Self(16);
     /// Unused, undefined, or of a number that nobody knows.
-    const OTHER: Self = Self(0);
+    pub(super) const OTHER: Self = Self(0);
 
     /// The kind of a number in `tokenizer.ggml.token_type`.
     const fn of(number: i64) -> Self {
@@ -53,12 +53,22 @@ impl Vocabulary {
     pub(super) fn from_gguf(gguf: &Gguf) -> Result<Self, TokenizerError> {
         let key = "tokenizer.ggml.tokens";
         let listed = required(key, gguf.texts(key)?)?;
-        let tokens = listed.len();
+        let mut vocabulary = Self::new(listed.len(), listed.iter())?;
+        vocabulary.kinds = kinds(gguf, listed.len())?;
+        vocabulary.scores = scores(gguf, listed.len())?;
+        Ok(vocabulary)
+    }
+
+    /// Tokens by their texts, in the order of their ids, all of them ordinary ones.
+    pub(super) fn new<'a>(
+        tokens: usize,
+        listed: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, TokenizerError> {
         if tokens == 0 || tokens > VOCABULARY_MAX {
             return Err(TokenizerError::TokenCount { tokens });
         }
         let mut texts = Texts::with_capacity(tokens);
-        for (id, text) in listed.iter().enumerate() {
+        for (id, text) in listed.enumerate() {
             if text.len() > TOKEN_BYTES_MAX {
                 return Err(TokenizerError::TokenTooLong { id, bytes: text.len() });
             }
@@ -76,9 +86,8 @@ impl Vocabulary {
                 return Err(TokenizerError::DuplicateToken { first: first.1, second: second.1 });
             }
         }
-        let kinds = kinds(gguf, tokens)?;
-        let scores = scores(gguf, tokens)?;
-        Ok(Self { texts, kinds, scores, sorted })
+        let kinds = vec![Kind::NORMAL; texts.len()];
+        Ok(Self { texts, kinds, scores: Vec::new(), sorted })
     }
 
     pub(super) const fn len(&self) -> usize {

@@ -1,9 +1,10 @@
 //! Bytes from strangers: sound files, changed in every way that chance finds. Whatever comes of
 //! them, it is an error or a value, never a panic.
 
+use openledger_models::tokenizer::JsonOptions;
 use openledger_models::{
-    Adapter, AdapterBundle, ChatTemplate, Gguf, LlamaConfig, Message, SpecialTokens, Tokenizer,
-    peft,
+    Adapter, AdapterBundle, ChatTemplate, Gguf, GgufWriter, Message, ModelConfig, SpecialTokens,
+    Tokenizer, peft,
 };
 use proptest::prelude::*;
 
@@ -69,7 +70,7 @@ fn edited(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
     bytes
 }
 
-fn config() -> LlamaConfig {
+fn config() -> ModelConfig {
     open(tiny()).unwrap().config().clone()
 }
 
@@ -92,10 +93,10 @@ proptest! {
     #[test]
     fn changed_headers_are_refused_or_sound(edits in edits()) {
         // Without weights the changes hit the metadata.
-        let writer = vocabulary(shape(openledger_models::GgufWriter::new(), "llama"), "llama-bpe");
+        let writer = vocabulary(shape(GgufWriter::new(), "llama"), "llama-bpe");
         let bytes = edited(&writer.finish(), &edits);
         let Ok(gguf) = Gguf::parse(&bytes) else { return Ok(()) };
-        let _ = LlamaConfig::from_gguf(&gguf, &bytes);
+        let _ = ModelConfig::from_gguf(&gguf, &bytes);
         if let Ok(tokenizer) = Tokenizer::from_gguf(&gguf) {
             let ids = tokenizer.encode("he<tool>llo w\0", SpecialTokens::AsText);
             prop_assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_len()));
@@ -118,6 +119,47 @@ proptest! {
         if let Ok(adapter) = result {
             prop_assert!(adapter.scale.is_finite());
             prop_assert!(adapter.deltas.values().all(|d| d.a.iter().all(|n| n.is_finite())));
+        }
+    }
+
+    #[test]
+    fn changed_gguf_adapters_are_refused_or_sound(edits in edits()) {
+        let zeros = [0.5; 64];
+        let file = GgufWriter::new()
+            .text("general.type", "adapter")
+            .text("adapter.type", "lora")
+            .text("general.architecture", "llama")
+            .f32("adapter.lora.alpha", 4.0)
+            .floats("blk.0.attn_q.weight.lora_a", &[32, 2], &zeros)
+            .floats("blk.0.attn_q.weight.lora_b", &[2, 32], &zeros)
+            .finish();
+        if let Ok(adapter) = Adapter::from_gguf(&edited(&file, &edits), &config()) {
+            prop_assert!(adapter.scale.is_finite() && adapter.scale > 0.0);
+            prop_assert!(adapter.deltas.values().all(|d| d.b.iter().all(|n| n.is_finite())));
+        }
+    }
+
+    #[test]
+    fn changed_folders_are_refused_or_sound(edits in edits(), which in 0..2usize) {
+        let config = "{\"model_type\":\"gemma3_text\",\"num_hidden_layers\":2,\"hidden_size\":32,\
+            \"intermediate_size\":64,\"num_attention_heads\":4,\"num_key_value_heads\":1,\
+            \"head_dim\":16,\"sliding_window\":8,\"sliding_window_pattern\":2,\
+            \"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":8.0,\"beta_fast\":4}}";
+        let tokenizer = "{\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"special\":true}],\
+            \"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\
+            \"content\":\"\u{2581}\"},\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\
+            \"vocab\":{\"a\":1,\"b\":2,\"ab\":3,\"<0x0A>\":4},\"merges\":[[\"a\",\"b\"]]}}";
+        if which == 0 {
+            if let Ok(config) = ModelConfig::from_json(&edited(config.as_bytes(), &edits)) {
+                prop_assert!((0..config.layers).all(|layer| config.window_of(layer) != Some(0)));
+            }
+        } else {
+            let json = edited(tokenizer.as_bytes(), &edits);
+            if let Ok(tokenizer) = Tokenizer::from_json(&json, &JsonOptions::default()) {
+                let ids = tokenizer.encode("ab <s>\n\u{e9}", SpecialTokens::Parse);
+                prop_assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_len()));
+                let _ = tokenizer.decode(&ids);
+            }
         }
     }
 

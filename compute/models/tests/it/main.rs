@@ -3,9 +3,17 @@
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod families;
+#[cfg(test)]
+mod folder;
+#[cfg(test)]
+mod gemma;
+#[cfg(test)]
 mod gguf;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod lora;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

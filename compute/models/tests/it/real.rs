@@ -13,7 +13,7 @@ fn the_model_of_the_devnet_opens_and_speaks_its_template() {
     assert_eq!((config.layers, config.hidden, config.feed_forward), (30, 576, 1_536));
     assert_eq!((config.heads, config.kv_heads, config.head_dim), (9, 3, 64));
     assert_eq!((config.vocab, config.context), (49_152, 8_192));
-    assert_eq!((config.rope_base, config.rope_dim), (100_000.0, 64));
+    assert_eq!((config.rope.base, config.rope_dim), (100_000.0, 64));
     assert!(model.is_tied());
     assert_eq!(model.tensor(Weight::Embedding).kind, TensorKind::Q8_0);
     let down = model.tensor(Weight::Site(29, Site::Down));

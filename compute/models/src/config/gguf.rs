@@ -1,96 +1,16 @@
-//! The shape of a model of the Llama family, from the metadata of its file.
-//!
-//! Everything that a kernel will use as a length, a divisor or an exponent is checked here once.
+//! The shape of a model as the metadata of a GGUF file tells it.
 
-use thiserror::Error;
-
-use crate::gguf::{Gguf, GgufError, required};
+use super::{Activation, ConfigError, ModelConfig, Rope, RopeLayout, Turns, Yarn};
+use crate::gguf::{Gguf, GgufError, TensorKind, Value, required};
 use crate::limits::{CONTEXT_MAX, HEADS_MAX, LAYERS_MAX, VOCABULARY_MAX, WIDTH_MAX};
 
-/// Why the metadata of a model was refused.
-#[derive(Clone, Debug, PartialEq, Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file's metadata could not be read.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
-    /// Another architecture.
-    #[error(
-        "use the model: its architecture {0:?} is not supported, llama (also Mistral) and qwen2 are"
-    )]
-    Architecture(String),
-    /// Something within the architecture that this engine does not do.
-    #[error(
-        "use the model: {key} is {found}, which is not supported; use a plain model of the Llama family"
-    )]
-    Unsupported {
-        /// The key.
-        key: String,
-        /// Its value.
-        found: String,
-    },
-    /// A number out of its bounds, or that does not fit the others.
-    #[error(
-        "use the model: {key} is {found}, {wanted} is needed; the file is damaged or for another program"
-    )]
-    OutOfBounds {
-        /// The key.
-        key: String,
-        /// Its value.
-        found: String,
-        /// What is needed.
-        wanted: String,
-    },
-}
-
-/// Which numbers of a head the rotary embedding turns together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RopeLayout {
-    /// Neighbours: `(0, 1), (2, 3), …`; llama.cpp calls this NORM, and its converter reorders the
-    /// rows of query and key for it.
-    Interleaved,
-    /// Halves: `(0, n/2), (1, n/2 + 1), …`; llama.cpp calls this NEOX.
-    Halves,
-}
-
-/// The shape of a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LlamaConfig {
-    /// `llama` or `qwen2`.
-    pub architecture: String,
-    /// The model's name as the file has it; may be empty.
-    pub name: String,
-    /// Layers.
-    pub layers: usize,
-    /// Width of the hidden state.
-    pub hidden: usize,
-    /// Query heads of a layer.
-    pub heads: usize,
-    /// Key and value heads of a layer; `heads` is a multiple of it.
-    pub kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-    /// Width of the feed-forward layer.
-    pub feed_forward: usize,
-    /// Tokens of the vocabulary.
-    pub vocab: usize,
-    /// Longest context in tokens that the model was made for.
-    pub context: usize,
-    /// Base of the rotary embedding's frequencies.
-    pub rope_base: f32,
-    /// Numbers of a head that are turned; even, at most `head_dim`.
-    pub rope_dim: usize,
-    /// Which of them are turned together.
-    pub rope_layout: RopeLayout,
-    /// What positions are multiplied with (linear scaling); 1 without.
-    pub rope_scale: f32,
-    /// What the frequencies are divided by, `[rope_dim / 2]` (Llama 3's `rope_freqs.weight`).
-    pub rope_factors: Option<Vec<f32>>,
-    /// Added to the mean square before its root is taken.
-    pub rms_epsilon: f32,
-    /// Whether query, key and value have a bias.
-    pub attention_bias: bool,
-}
+/// The base of the frequencies in layers with a window, where a file of Gemma 3 does not say it.
+const LOCAL_BASE: f32 = 10_000.0;
+/// One in so many layers of Gemma 3 sees everything, where the file does not say it.
+const WINDOW_PERIOD: u64 = 6;
+/// Gemma 3's largest model has so many layers, and it alone scales attention by the width that a
+/// head would have if all heads together were as wide as the hidden state.
+const LAYERS_OF_LARGEST_GEMMA: usize = 62;
 
 /// Reads keys below the architecture's name.
 struct Keys<'a> {
@@ -141,7 +61,7 @@ impl Keys<'_> {
     }
 }
 
-impl LlamaConfig {
+impl ModelConfig {
     /// Reads the shape from a parsed file; `file` is the whole file.
     ///
     /// # Errors
@@ -151,11 +71,13 @@ impl LlamaConfig {
         let architecture = required(key, gguf.text(key)?)?;
         let rope_layout = match architecture {
             "llama" => RopeLayout::Interleaved,
-            "qwen2" => RopeLayout::Halves,
+            "qwen2" | "qwen3" | "gemma3" => RopeLayout::Halves,
             other => return Err(ConfigError::Architecture(other.chars().take(64).collect())),
         };
+        let is_gemma = architecture == "gemma3";
         let keys = Keys { gguf, architecture };
         refuse_variants(&keys)?;
+        let layers = keys.size("block_count", LAYERS_MAX)?;
         let hidden = keys.size("embedding_length", WIDTH_MAX)?;
         let heads = keys.size("attention.head_count", HEADS_MAX)?;
         let kv_heads = keys.size_or("attention.head_count_kv", heads, HEADS_MAX)?;
@@ -169,16 +91,16 @@ impl LlamaConfig {
             let wanted = format!("an even number up to {head_dim}");
             return Err(keys.out_of_bounds("rope.dimension_count", rope_dim, wanted));
         }
-        let mut context = keys.size("context_length", CONTEXT_MAX)?;
-        if let Some(window) = keys.optional("attention.sliding_window")?.filter(|n| *n > 0) {
-            // Within one window, sliding and full attention are the same.
-            context = context.min(usize::try_from(window).unwrap_or(context));
-        }
-        let bias = "blk.0.attn_q.bias";
+        let context = keys.size("context_length", CONTEXT_MAX)?;
+        let windows = windows(&keys, is_gemma, layers)?;
+        let turned = match is_gemma && layers == LAYERS_OF_LARGEST_GEMMA {
+            true => hidden / heads,
+            false => head_dim,
+        };
         Ok(Self {
             architecture: architecture.to_owned(),
             name: gguf.text("general.name")?.unwrap_or_default().chars().take(256).collect(),
-            layers: keys.size("block_count", LAYERS_MAX)?,
+            layers,
             hidden,
             heads,
             kv_heads,
@@ -186,26 +108,19 @@ impl LlamaConfig {
             feed_forward: keys.size("feed_forward_length", WIDTH_MAX)?,
             vocab: vocabulary(&keys, gguf)?,
             context,
-            rope_base: rope_base(&keys)?,
+            rope: rope(&keys, file, rope_dim, context)?,
+            local_rope: local_rope(&keys, is_gemma && !windows.is_empty())?,
+            windows,
             rope_dim,
             rope_layout,
-            rope_scale: rope_scale(&keys)?,
-            rope_factors: rope_factors(&keys, file, rope_dim)?,
             rms_epsilon: rms_epsilon(&keys)?,
-            attention_bias: gguf.tensor(bias).is_some(),
+            attention_scale: 1.0 / (turned.max(1) as f32).sqrt(),
+            embedding_scale: if is_gemma { (hidden as f32).sqrt() } else { 1.0 },
+            activation: if is_gemma { Activation::GeluTanh } else { Activation::Silu },
+            attention_bias: gguf.tensor("blk.0.attn_q.bias").is_some(),
+            head_norms: matches!(architecture, "qwen3" | "gemma3"),
+            post_norms: is_gemma,
         })
-    }
-
-    /// Width of all query heads together.
-    #[must_use]
-    pub const fn query_width(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// Width of all key (or value) heads together.
-    #[must_use]
-    pub const fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
     }
 }
 
@@ -215,17 +130,24 @@ fn refuse_variants(keys: &Keys<'_>) -> Result<(), ConfigError> {
             return Err(keys.refuse(name, experts));
         }
     }
-    // What some relatives of the family multiply with; 1 or absent in all plain models.
+    // What some relatives of these families multiply with; 1 or absent in all plain models.
     for name in ["residual_scale", "embedding_scale", "logit_scale", "attention.scale"] {
         if let Some(scale) = keys.float(name)?.filter(|n| *n != 0.0 && *n != 1.0) {
             return Err(keys.refuse(name, scale));
         }
     }
-    let name = "attention.clamp_kqv";
-    match keys.float(name)? {
-        Some(clamp) if clamp != 0.0 => Err(keys.refuse(name, clamp)),
-        _ => Ok(()),
+    // What others bend logits or scores with.
+    for name in [
+        "attention.clamp_kqv",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "attention.temperature_scale",
+    ] {
+        if let Some(found) = keys.float(name)?.filter(|n| *n != 0.0) {
+            return Err(keys.refuse(name, found));
+        }
     }
+    Ok(())
 }
 
 fn head_dim(keys: &Keys<'_>, hidden: usize, heads: usize) -> Result<usize, ConfigError> {
@@ -247,6 +169,32 @@ fn head_dim(keys: &Keys<'_>, hidden: usize, heads: usize) -> Result<usize, Confi
     }
 }
 
+/// The windows of the layers; none for a model without.
+fn windows(
+    keys: &Keys<'_>,
+    is_gemma: bool,
+    layers: usize,
+) -> Result<Vec<Option<usize>>, ConfigError> {
+    let name = "attention.sliding_window";
+    let Some(window) = keys.optional(name)?.filter(|n| *n > 0) else { return Ok(Vec::new()) };
+    let window = Some(keys.bounded(name, window, CONTEXT_MAX)?);
+    let name = "attention.sliding_window_pattern";
+    let flags = match keys.gguf.get(&keys.key(name)) {
+        // Flags, one a layer.
+        Some(Value::Bytes(flags)) if flags.len() == layers => {
+            return Ok(flags.iter().map(|flag| window.filter(|_| *flag != 0)).collect());
+        }
+        Some(Value::Bytes(flags)) => {
+            return Err(keys.out_of_bounds(name, flags.len(), format!("{layers} flags")));
+        }
+        _ => keys.optional(name)?,
+    };
+    // Within a period the last layer sees everything; a period of 0 has no such layer.
+    let period = flags.unwrap_or(if is_gemma { WINDOW_PERIOD } else { 0 });
+    let sees_all = |layer: u64| period > 0 && layer % period == period - 1;
+    Ok((0..layers as u64).map(|layer| window.filter(|_| !sees_all(layer))).collect())
+}
+
 fn vocabulary(keys: &Keys<'_>, gguf: &Gguf) -> Result<usize, ConfigError> {
     let name = "token_embd.weight";
     let Some(rows) = gguf.tensor(name).and_then(|tensor| tensor.shape.get(1)) else {
@@ -258,39 +206,79 @@ fn vocabulary(keys: &Keys<'_>, gguf: &Gguf) -> Result<usize, ConfigError> {
     }
 }
 
-fn rope_base(keys: &Keys<'_>) -> Result<f32, ConfigError> {
-    let name = "rope.freq_base";
-    let base = keys.float(name)?.unwrap_or(10_000.0);
+fn rope_base(keys: &Keys<'_>, name: &str, default: f32) -> Result<f32, ConfigError> {
+    let base = keys.float(name)?.unwrap_or(default);
     if base.is_finite() && (1.0..=1e12).contains(&base) {
         return Ok(base);
     }
     Err(keys.out_of_bounds(name, base, "1 to 10^12".to_owned()))
 }
 
-fn rope_scale(keys: &Keys<'_>) -> Result<f32, ConfigError> {
-    let name = "rope.scaling.type";
-    let kind = keys.gguf.text(&keys.key(name))?;
+/// Layers with a window turn by frequencies of their own in Gemma 3, and never stretch them.
+fn local_rope(keys: &Keys<'_>, is_needed: bool) -> Result<Option<Rope>, ConfigError> {
+    if !is_needed {
+        return Ok(None);
+    }
+    rope_base(keys, "rope.freq_base_swa", LOCAL_BASE).map(|base| Some(Rope::plain(base)))
+}
+
+fn rope(
+    keys: &Keys<'_>,
+    file: &[u8],
+    rope_dim: usize,
+    context: usize,
+) -> Result<Rope, ConfigError> {
+    let base = rope_base(keys, "rope.freq_base", 10_000.0)?;
+    let given = rope_factors(keys, file, rope_dim)?;
+    let kind = keys.gguf.text(&keys.key("rope.scaling.type"))?;
     let (name, factor) = match keys.float("rope.scaling.factor")? {
         Some(factor) => ("rope.scaling.factor", factor),
         None => ("rope.scale_linear", keys.float("rope.scale_linear")?.unwrap_or(1.0)),
     };
+    // 0 stands for "not scaled" in files of old converters.
+    let factor = if factor == 0.0 { 1.0 } else { factor };
     match kind {
+        Some("none") => return Ok(Rope { factors: given, ..Rope::plain(base) }),
         None | Some("linear") => {}
-        Some("none") => return Ok(1.0),
+        Some("yarn") => {
+            if given.is_some() {
+                return Err(keys.refuse("rope.scaling.type", "yarn beside rope_freqs.weight"));
+            }
+            return yarn(keys, Turns { base, dim: rope_dim }, factor, context);
+        }
         Some(other) => {
-            return Err(
-                keys.refuse("rope.scaling.type", other.chars().take(64).collect::<String>())
-            );
+            let found: String = other.chars().take(64).collect();
+            return Err(keys.refuse("rope.scaling.type", found));
         }
     }
-    // 0 stands for "not scaled" in files of old converters.
-    if factor == 0.0 {
-        return Ok(1.0);
+    if !(1.0..=1e6).contains(&factor) {
+        return Err(keys.out_of_bounds(name, factor, "1 to 10^6".to_owned()));
     }
-    if factor.is_finite() && (1.0..=1e6).contains(&factor) {
-        return Ok(1.0 / factor);
+    Ok(Rope { scale: 1.0 / factor, factors: given, ..Rope::plain(base) })
+}
+
+fn yarn(keys: &Keys<'_>, turns: Turns, factor: f32, context: usize) -> Result<Rope, ConfigError> {
+    let name = "rope.scaling.yarn_log_multiplier";
+    if let Some(found) = keys.float(name)?.filter(|n| *n != 0.0) {
+        return Err(keys.refuse(name, found));
     }
-    Err(keys.out_of_bounds(name, factor, "1 to 10^6".to_owned()))
+    let name = |name: &str| format!("rope.scaling.{name}");
+    let original = keys.size_or(&name("original_context_length"), context, CONTEXT_MAX)?;
+    let mut yarn = Yarn::new(factor, original);
+    let float = |own: &str| keys.float(&name(own));
+    yarn.beta_fast = float("yarn_beta_fast")?.unwrap_or(yarn.beta_fast);
+    yarn.beta_slow = float("yarn_beta_slow")?.unwrap_or(yarn.beta_slow);
+    yarn.blend = float("yarn_ext_factor")?.unwrap_or(yarn.blend);
+    let mut rope = yarn.rope(turns, &keys.key("rope.scaling"))?;
+    // What the file adds to the paper's own factor, as llama.cpp takes it.
+    for own in ["attn_factor", "yarn_attn_factor"] {
+        let more = float(own)?.unwrap_or(1.0);
+        if !(0.01..=100.0).contains(&more) {
+            return Err(keys.out_of_bounds(&name(own), more, "0.01 to 100".to_owned()));
+        }
+        rope.magnitude *= more;
+    }
+    Ok(rope)
 }
 
 fn rms_epsilon(keys: &Keys<'_>) -> Result<f32, ConfigError> {
@@ -317,7 +305,7 @@ fn rope_factors(
         wanted,
     };
     let wanted = rope_dim / 2;
-    if tensor.shape != [wanted as u64] || tensor.kind != crate::gguf::TensorKind::F32 {
+    if tensor.shape != [wanted as u64] || tensor.kind != TensorKind::F32 {
         let found = format!("{} {:?}", tensor.kind.name(), tensor.shape);
         return Err(out_of_bounds(found, format!("F32 [{wanted}]")));
     }
