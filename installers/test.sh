@@ -37,6 +37,12 @@ setup_stage() {
     unset OPENLEDGER_MODEL
     setup_all
     setup_python
+    # A second family, where somebody has asked for it: `peers.sh gemma3-270m`.
+    gemma=$cache/models/gemma-3-270m-q4_k_m.gguf
+    if [ -f "$gemma" ]; then
+        OPENLEDGER_GEMMA=${OPENLEDGER_GEMMA:-$gemma}
+        export OPENLEDGER_GEMMA
+    fi
     if [ ! -x "$tools/bin/cargo-deny" ] ||
         ! "$tools/bin/cargo-deny" --version | grep -q "$deny_version"; then
         say "openledger: installing cargo-deny $deny_version"

@@ -9,8 +9,14 @@ use crate::plan::StepPlan;
 pub enum RowOutput {
     /// Nothing was wanted.
     Nothing,
-    /// Logits of the next token, `[vocab]`.
-    Logits(Vec<f32>),
+    /// What draws the next token.
+    Logits {
+        /// Its logits, `[vocab]`.
+        logits: Vec<f32>,
+        /// The hidden state after the last norm that they were made from, `[hidden]`: what a
+        /// fingerprint is taken of.
+        hidden: Vec<f32>,
+    },
     /// Hidden state after the last norm, `[hidden]`.
     Hidden(Vec<f32>),
 }
@@ -40,6 +46,11 @@ pub enum BackendError {
 pub trait Backend: Send {
     /// What `status` calls it.
     fn name(&self) -> &'static str;
+
+    /// What it runs on, in words: a tier of kernels and threads, or a device.
+    fn device(&self) -> String {
+        String::new()
+    }
 
     /// Runs a plan: one output per row, in order.
     ///

@@ -6,18 +6,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use openledger_models::{Adapter, Model};
-use openledger_wire::ids::BlobId;
+use openledger_models::Model;
 use thiserror::Error;
 
-use crate::adapters::{AdapterStore, AdapterStoreError, Generation};
+use crate::adapters::{AdapterSet, AdapterStore};
 use crate::backend::{Backend, BackendError, RowOutput};
+use crate::class::BackendKind;
+use crate::cpu::{CpuBackend, Progress};
 use crate::event::{Event, FinishReason, SequenceError, Usage};
-use crate::limits::{BACKEND_FAILURES_MAX, QUEUED_MAX};
+use crate::figures::Figures;
+use crate::fingerprint::{Fingerprint, sketch};
+use crate::limits::{BACKEND_FAILURES_MAX, QUEUED_MAX, QUEUED_PER_CALLER_MAX};
 use crate::options::EngineOptions;
+use crate::pace::Pace;
 use crate::plan::StepPlan;
 use crate::reference::ReferenceBackend;
-use crate::request::{Request, SequenceId, SubmitError};
+use crate::request::{CallerId, Request, SequenceId, SubmitError};
 use crate::sampling::{likeliest_of, sample};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
@@ -54,9 +58,11 @@ pub struct Engine {
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) adapters: AdapterStore,
     pub(crate) scheduler: Scheduler,
+    pub(crate) counted: Figures,
+    pace: Pace,
     sequences: u64,
     /// What the next step reports beside its own.
-    events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
 impl core::fmt::Debug for Engine {
@@ -71,15 +77,31 @@ impl core::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine on the reference backend.
+    /// An engine on the backend that the options name.
     ///
     /// # Errors
     /// Options or a model that make no engine.
     pub fn new(model: Arc<Model>, options: EngineOptions) -> Result<Self, EngineError> {
+        Self::load(model, options, &mut |_, _| ())
+    }
+
+    /// The same, which tells how many bytes of how many are loaded.
+    ///
+    /// # Errors
+    /// Options or a model that make no engine.
+    pub fn load(
+        model: Arc<Model>,
+        options: EngineOptions,
+        progress: &mut Progress<'_>,
+    ) -> Result<Self, EngineError> {
         if let Some(name) = options.zero() {
             return Err(EngineError::Zero { name });
         }
-        let backend = Box::new(ReferenceBackend::new(Arc::clone(&model), &options)?);
+        let own = Arc::clone(&model);
+        let backend: Box<dyn Backend> = match options.backend {
+            BackendKind::Int12 => Box::new(CpuBackend::new(own, &options, progress)?),
+            BackendKind::Reference => Box::new(ReferenceBackend::new(own, &options)?),
+        };
         Self::with_backend(model, options, backend)
     }
 
@@ -95,12 +117,15 @@ impl Engine {
         if let Some(name) = options.zero() {
             return Err(EngineError::Zero { name });
         }
+        let (storage, bytes_max) = (options.adapter_storage(), options.adapters_bytes_max);
         Ok(Self {
+            adapters: AdapterStore::new(model.config(), storage, bytes_max),
             model,
             options,
             backend,
-            adapters: AdapterStore::new(options.adapters_bytes_max),
             scheduler: Scheduler::new(&options),
+            counted: Figures::default(),
+            pace: Pace::default(),
             sequences: 0,
             events: Vec::new(),
         })
@@ -124,36 +149,14 @@ impl Engine {
         self.backend.name()
     }
 
-    /// Loads an adapter under an id, or replaces the one there; running sequences keep theirs.
-    ///
-    /// # Errors
-    /// An adapter of another model, or no room for it.
-    pub fn put_adapter(
-        &mut self,
-        id: BlobId,
-        adapter: Adapter,
-    ) -> Result<Generation, AdapterStoreError> {
-        self.adapters.put(id, adapter, self.model.config())
-    }
-
-    /// Drops an adapter; running sequences keep it. Says whether it was there.
-    pub fn drop_adapter(&mut self, id: &BlobId) -> bool {
-        self.adapters.drop(id)
-    }
-
-    /// Whether requests can name an adapter.
+    /// What the backend runs on, in words.
     #[must_use]
-    pub fn has_adapter(&self, id: &BlobId) -> bool {
-        self.adapters.has(id)
+    pub fn device(&self) -> String {
+        self.backend.device()
     }
 
-    /// The adapters that requests can name, by id, with their bytes.
-    #[must_use]
-    pub fn adapters(&self) -> Vec<(BlobId, Generation, usize)> {
-        self.adapters.list()
-    }
-
-    /// Queues a request. Its adapters are pinned as they are now.
+    /// Queues a request. Adapters that are in memory are pinned as they are now, where there is no
+    /// older request that waits for room; others are waited for, see [`Engine::wanted`].
     ///
     /// # Errors
     /// A request that this engine could never run, or a full queue.
@@ -173,17 +176,21 @@ impl Engine {
         if let Some(&token) = answer.iter().find(|&&token| token as usize >= vocab) {
             return Err(SubmitError::UnknownToken { token, vocab });
         }
-        let queued = self.scheduler.waiting();
-        if queued >= QUEUED_MAX {
-            return Err(SubmitError::QueueFull { queued });
-        }
-        let adapters = self.adapters.resolve(&request.adapters)?;
+        self.check_queue(request.caller)?;
+        let ask = self.adapters.ask(&request.adapters, &request.merge)?;
         self.sequences += 1;
         let id = SequenceId(self.sequences);
-        let mut sequence = Sequence::new(id, request, adapters);
+        let mut sequence = Sequence::new(id, request, AdapterSet::default());
         match sequence.replay(self.model.tokenizer(), answer) {
             Some(reason) => self.events.push(finished(&sequence, reason)),
-            None => self.scheduler.push(sequence),
+            None => {
+                sequence.ready = ask.is_bare();
+                self.scheduler.push(sequence);
+                if !ask.is_bare() {
+                    self.adapters.wait(id, ask);
+                    self.settle_adapters(false);
+                }
+            }
         }
         Ok(id)
     }
@@ -194,11 +201,41 @@ impl Engine {
         request.check(config.vocab, config.context, self.scheduler.pages.positions())
     }
 
+    /// Checks that there is room to wait, for all and for this caller.
+    fn check_queue(&self, caller: Option<CallerId>) -> Result<(), SubmitError> {
+        let queued = self.scheduler.waiting();
+        if queued >= QUEUED_MAX {
+            let retry_after_ms = self.retry_after_ms(None);
+            return Err(SubmitError::QueueFull { queued, retry_after_ms });
+        }
+        let queued = self.scheduler.waiting_of(caller);
+        if caller.is_some() && queued >= QUEUED_PER_CALLER_MAX {
+            let retry_after_ms = self.retry_after_ms(caller);
+            return Err(SubmitError::CallerFull { queued, retry_after_ms });
+        }
+        Ok(())
+    }
+
+    /// When one of all requests, or one of a caller's, is likely to have ended: what one has left on
+    /// average, at the pace of late; a caller has the pace of its part.
+    fn retry_after_ms(&self, caller: Option<CallerId>) -> u64 {
+        let (requests, tokens) = self.scheduler.load(caller);
+        let parts = if caller.is_some() { self.scheduler.callers() as u64 } else { 1 };
+        self.pace.retry_after_ms((tokens / requests.max(1)).saturating_mul(parts))
+    }
+
+    /// Says what time it is, in milliseconds of any clock that does not go back: for deadlines, and to
+    /// tell callers that are turned away when to come again. To be said before each step.
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.pace.set_now(now_ms);
+    }
+
     /// Ends a sequence; its pages are free at once, and the next step reports it. Says whether it
     /// was there.
     pub fn cancel(&mut self, id: SequenceId) -> bool {
         let Some(sequence) = self.scheduler.remove(id) else { return false };
         self.events.push(finished(&sequence, FinishReason::Cancelled));
+        self.settle_adapters(false);
         true
     }
 
@@ -231,6 +268,8 @@ impl Engine {
     /// # Errors
     /// A backend that failed; see [`StepError`].
     pub fn step(&mut self) -> Result<Vec<Event>, StepError> {
+        self.expire();
+        self.settle_adapters(true);
         let plan = self.scheduler.plan();
         if !plan.rows.is_empty() {
             match self.backend.run(&plan) {
@@ -244,12 +283,23 @@ impl Engine {
         Ok(core::mem::take(&mut self.events))
     }
 
+    /// Ends requests that should have started by now.
+    fn expire(&mut self) {
+        let now_ms = self.pace.now_ms();
+        for sequence in self.scheduler.expired(now_ms) {
+            self.counted.expired += 1;
+            let deadline_ms = sequence.deadline_ms.unwrap_or_default();
+            let error = SequenceError::Deadline { deadline_ms, now_ms };
+            self.events.push(Event::Failed { sequence: sequence.id, error });
+        }
+    }
+
     /// Notes what has been run, and draws tokens.
     fn advance(&mut self, plan: &StepPlan, outputs: Vec<RowOutput>) {
-        let mut logits = BTreeMap::new();
+        let mut due = BTreeMap::new();
         for (row, output) in plan.rows.iter().zip(outputs) {
-            if let RowOutput::Logits(values) = output {
-                logits.insert(row.sequence, values);
+            if let RowOutput::Logits { logits, hidden } = output {
+                due.insert(row.sequence, (logits, hidden));
             }
         }
         let mut ended = Vec::new();
@@ -257,15 +307,20 @@ impl Engine {
             sequence.cached += sequence.planned;
             sequence.planned = 0;
             sequence.failures = 0;
-            let Some(logits) = logits.get(&index) else { continue };
+            let Some((logits, hidden)) = due.get(&index) else { continue };
+            sequence.sketches.push(sketch(hidden, sequence.tokens.len() as u64));
             if let Some(last) = draw_token(&self.model, sequence, logits, &mut self.events) {
                 ended.push((sequence.id, last));
             }
         }
+        self.scheduler.ran();
         for (id, last) in ended {
             self.scheduler.remove(id);
             self.events.push(last);
         }
+        self.counted.steps += 1;
+        self.counted.tokens_run += plan.rows.len() as u64;
+        self.pace.ran(plan.rows.len(), self.scheduler.can_run());
     }
 
     /// Takes back what was run; gives up sequences that failed too often.
@@ -288,9 +343,13 @@ impl Engine {
 
 /// The event of an end.
 fn finished(sequence: &Sequence, reason: FinishReason) -> Event {
-    let usage =
-        Usage { prompt_tokens: sequence.prompt_len, completion_tokens: sequence.answer().len() };
-    Event::Finished { sequence: sequence.id, reason, usage }
+    let usage = Usage {
+        prompt_tokens: sequence.prompt_len,
+        cached_tokens: sequence.reused,
+        completion_tokens: sequence.answer().len(),
+    };
+    let fingerprint = Fingerprint::new(&sequence.sketches);
+    Event::Finished { sequence: sequence.id, reason, usage, fingerprint }
 }
 
 /// Draws a sequence's next token and reports it; returns the event of its end if it ends with it.
@@ -301,7 +360,7 @@ fn draw_token(
     events: &mut Vec<Event>,
 ) -> Option<Event> {
     let position = sequence.tokens.len();
-    let drawn = sample(logits, &sequence.sampling, sequence.answer(), position as u64);
+    let drawn = sample(logits, &sequence.sampling, sequence.history(), position as u64);
     let drawn = match drawn {
         Ok(drawn) => drawn,
         Err(source) => {

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::adapters::AdapterSetError;
+use crate::fingerprint::Fingerprint;
 use crate::request::SequenceId;
 use crate::sampling::SampleError;
 
@@ -21,14 +23,20 @@ pub enum FinishReason {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of those, tokens that did not have to be run: an earlier or a running sequence with the same
+    /// adapters began with them.
+    pub cached_tokens: usize,
     /// Tokens drawn, an end token included.
     pub completion_tokens: usize,
 }
 
 /// Why a sequence failed.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq)]
 #[non_exhaustive]
 pub enum SequenceError {
+    /// The adapters that it waited for will not come.
+    #[error("get its adapters: {0}")]
+    Adapters(AdapterSetError),
     /// No token could be drawn.
     #[error("draw a token at position {position}: {source}")]
     Sample {
@@ -36,6 +44,16 @@ pub enum SequenceError {
         position: usize,
         /// Why.
         source: SampleError,
+    },
+    /// It did not get a place in time.
+    #[error(
+        "start it: its deadline {deadline_ms} ms had come by {now_ms} ms; ask again with a later one, or at another node"
+    )]
+    Deadline {
+        /// When it had to have started.
+        deadline_ms: u64,
+        /// When it was looked at.
+        now_ms: u64,
     },
     /// The backend failed in so many steps in a row.
     #[error(
@@ -75,6 +93,8 @@ pub enum Event {
         reason: FinishReason,
         /// What it used.
         usage: Usage,
+        /// Of the tokens drawn here: all but those that [`resume`](crate::Engine::resume) was given.
+        fingerprint: Fingerprint,
     },
     /// The sequence failed; its pages are free.
     Failed {

@@ -4,8 +4,42 @@
 /// queue is still minutes long, not hours.
 pub const QUEUED_MAX: usize = 256;
 
+/// Of those, requests of one named caller: nobody fills the queue alone.
+pub const QUEUED_PER_CALLER_MAX: usize = 64;
+
+/// Callers whose share is remembered while they have nothing to run: as many as could have been in
+/// the queue a few times over. Beyond this the one that owes least is forgotten.
+pub const CALLERS_REMEMBERED_MAX: usize = 1024;
+
+/// Steps that a request waits until it counts as one priority higher: some seconds.
+pub const AGEING_STEPS: u64 = 64;
+
+/// Steps within which a waiting prompt is taken for a full chunk shorter than it is, so that
+/// shorter ones cannot pass it for ever.
+pub const CHUNK_AGEING_STEPS: u64 = 4;
+
+/// Milliseconds of steps that the pace is measured over: a few answers.
+pub const PACE_WINDOW_MS: u64 = 16_384;
+
+/// The shortest that a caller is told to wait, in milliseconds: less only makes it ask more often.
+pub const RETRY_MS_MIN: u64 = 100;
+
+/// The longest, in milliseconds: by then everything may have changed.
+pub const RETRY_MS_MAX: u64 = 60_000;
+
+/// As long as nothing has been measured, in milliseconds.
+pub const RETRY_MS_UNKNOWN: u64 = 1_000;
+
 /// Adapters that one request may mix: each adds a share of the base's work to every token.
 pub const ADAPTERS_PER_REQUEST_MAX: usize = 8;
+
+/// Steps for which requests whose adapters are in use anyway pass one that has no room for its own:
+/// some seconds.
+pub const ADAPTER_PATIENCE_STEPS: u32 = 64;
+
+/// Changes of an adapter that are read ahead of their storing: enough that neither waits for long,
+/// few enough that they stay in the cache.
+pub const CHANGES_AHEAD: usize = 4;
 
 /// Largest absolute weight of an adapter in a mixture. Beyond this only noise comes out.
 pub const ADAPTER_WEIGHT_MAX: f32 = 16.0;
@@ -25,6 +59,16 @@ pub const TEMPERATURE_MAX: f32 = 16.0;
 /// Largest absolute penalty; OpenAI's interface has 2.
 pub const PENALTY_MAX: f32 = 2.0;
 
+/// Tokens with a bias of their own in a request; OpenAI's interface has 300.
+pub const LOGIT_BIASES_MAX: usize = 300;
+
+/// Largest absolute bias; OpenAI's interface has 100, which forbids or forces a token.
+pub const LOGIT_BIAS_MAX: f32 = 100.0;
+
+/// Largest penalty for repeated tokens, and the smallest is 1 over it: more makes any text
+/// impossible, and widens what a verifier must allow for by as much.
+pub const REPETITION_PENALTY_MAX: f32 = 4.0;
+
 /// Steps in a row in which the backend may fail a sequence before it is given up: once may be a
 /// lost device, thrice is the sequence.
 pub const BACKEND_FAILURES_MAX: u32 = 3;
@@ -32,3 +76,7 @@ pub const BACKEND_FAILURES_MAX: u32 = 3;
 /// A token whose logit lies this far (over temperature) below the best is never drawn: its chance
 /// is below 10^-17, what the rounding of a sum of chances amounts to.
 pub const LOGIT_REACH: f64 = 40.0;
+
+/// Rows whose logits are computed at a time: enough that reading the head's weights costs little
+/// of it, few enough that the numbers (4 bytes times rows times vocabulary) stay a few megabytes.
+pub const HEAD_ROWS_MAX: usize = 32;

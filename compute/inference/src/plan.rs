@@ -1,13 +1,16 @@
 //! What a backend is asked to run in one step.
 
+use openledger_kernels::reference::AttentionRow;
+
 use crate::adapters::AdapterSet;
+use crate::backend::BackendError;
 
 /// What is to come out of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wants {
     /// Only its keys and values.
     Nothing,
-    /// The logits of the next token, `[vocab]`.
+    /// The logits of the next token, `[vocab]`, and the hidden state that they come from.
     Logits,
     /// The hidden state after the last norm, `[hidden]`.
     Hidden,
@@ -43,4 +46,20 @@ pub struct StepPlan {
     pub rows: Vec<Row>,
     /// What they refer to.
     pub sequences: Vec<PlannedSequence>,
+}
+
+impl StepPlan {
+    /// What each row attends to.
+    ///
+    /// # Errors
+    /// A row of a sequence that the plan does not have.
+    pub(crate) fn seen(&self) -> Result<Vec<AttentionRow<'_>>, BackendError> {
+        let seen = |row: &Row| {
+            let sequence = self.sequences.get(row.sequence).ok_or_else(|| BackendError::Plan {
+                what: format!("a row names sequence {} of {}", row.sequence, self.sequences.len()),
+            })?;
+            Ok(AttentionRow { pages: &sequence.pages, positions: row.position + 1 })
+        };
+        self.rows.iter().map(seen).collect()
+    }
 }

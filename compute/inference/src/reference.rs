@@ -8,22 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use openledger_kernels::reference::{
-    AttentionRow, AttentionShape, KvLayer, RopeAngles, RopePairs, add, attention, dequantize,
-    kv_write, lora_add, matmul, rms_norm, rope, silu_mul,
+    AttentionShape, KvLayer, Reach, RopeAngles, RopePairs, add, attention_within, dequantize,
+    gelu_mul, kv_write, lora_add, matmul, rms_norm, rope, scale, silu_mul,
 };
 use openledger_kernels::{Matrix, Pool, ShapeError};
-use openledger_models::{Model, NormSite, RopeLayout, Site, Weight};
+use openledger_models::{Activation, Model, NormSite, Site, Weight};
 
 use crate::backend::{Backend, BackendError, RowOutput};
 use crate::options::EngineOptions;
 use crate::plan::{StepPlan, Wants};
-use crate::weights::{matrix, vector};
+use crate::weights::{angles, matrix, pairs, vector};
 
 /// The numbers of a layer that are held as `f32`.
 #[derive(Debug)]
 struct Layer {
-    attention_norm: Vec<f32>,
-    feed_forward_norm: Vec<f32>,
+    /// By `NormSite as usize`; empty where the model has none.
+    norms: [Vec<f32>; 6],
     /// Of query, key and value; empty where the model has none.
     biases: [Vec<f32>; 3],
     /// `[pages, kv_heads, page_tokens, head_dim]`.
@@ -38,6 +38,8 @@ pub struct ReferenceBackend {
     pool: Pool,
     shape: AttentionShape,
     angles: RopeAngles,
+    /// Those of layers with a window, where they are others.
+    local_angles: Option<RopeAngles>,
     pairs: RopePairs,
     layers: Vec<Layer>,
     output_norm: Vec<f32>,
@@ -66,9 +68,17 @@ impl ReferenceBackend {
             BackendError::Plan { what: format!("{} pages are too many", options.pages_max) }
         })?;
         let layer = |layer: usize| -> Result<Layer, ShapeError> {
+            let norm = |site| vector(&model, Weight::Norm(layer, site));
+            let [attention, query, key, output, feed_forward, last] = NormSite::ALL;
             Ok(Layer {
-                attention_norm: vector(&model, Weight::Norm(layer, NormSite::Attention))?,
-                feed_forward_norm: vector(&model, Weight::Norm(layer, NormSite::FeedForward))?,
+                norms: [
+                    norm(attention)?,
+                    norm(query)?,
+                    norm(key)?,
+                    norm(output)?,
+                    norm(feed_forward)?,
+                    norm(last)?,
+                ],
                 biases: [
                     vector(&model, Weight::Bias(layer, Site::Query))?,
                     vector(&model, Weight::Bias(layer, Site::Key))?,
@@ -79,15 +89,11 @@ impl ReferenceBackend {
             })
         };
         let layers = (0..config.layers).map(layer).collect::<Result<_, _>>()?;
-        let factors = config.rope_factors.as_deref();
-        let angles = RopeAngles::new(config.rope_dim, config.rope_base, config.rope_scale, factors);
-        let pairs = match config.rope_layout {
-            RopeLayout::Interleaved => RopePairs::Interleaved,
-            RopeLayout::Halves => RopePairs::Halves,
-        };
+        let local_angles = config.local_rope.as_ref().map(|rope| angles(config, rope));
+        let (angles, pairs) = (angles(config, &config.rope), pairs(config));
         let output_norm = vector(&model, Weight::OutputNorm)?;
         let pool = Pool::new(options.threads);
-        Ok(Self { pool, shape, angles, pairs, layers, output_norm, model })
+        Ok(Self { pool, shape, angles, local_angles, pairs, layers, output_norm, model })
     }
 
     /// A matrix applied to all rows, `[rows, matrix.rows()]`.
@@ -108,14 +114,31 @@ impl ReferenceBackend {
             })?;
             dequantize(table.format(), bytes, x)?;
         }
+        if self.model.config().embedding_scale != 1.0 {
+            scale(&mut x, self.model.config().embedding_scale);
+        }
         Ok(x)
     }
 
-    /// Each row's norm, `[rows, hidden]`.
+    /// The norm of each row of `x`, as wide as `weight`; `x` itself where the model has no norm.
     fn norm(&self, x: &[f32], weight: &[f32]) -> Result<Vec<f32>, BackendError> {
+        if weight.is_empty() {
+            return Ok(x.to_vec());
+        }
         let mut out = vec![0.0; x.len()];
         rms_norm(x, weight, self.model.config().rms_epsilon, &mut out)?;
         Ok(out)
+    }
+
+    /// The same with a normalisation of a layer.
+    fn layer_norm(
+        &self,
+        layer: usize,
+        site: NormSite,
+        x: &[f32],
+    ) -> Result<Vec<f32>, BackendError> {
+        let weight = self.layers.get(layer).and_then(|layer| layer.norms.get(site as usize));
+        self.norm(x, weight.map_or(&[], Vec::as_slice))
     }
 
     /// A matrix of a layer applied to all rows, with each row's own adapters.
@@ -145,9 +168,9 @@ impl ReferenceBackend {
             };
             let Some(sequence) = plan.sequences.get(row.sequence) else { return };
             for (adapter, weight) in sequence.adapters.parts() {
-                if let Some(delta) = adapter.site(layer, site) {
+                if let Some(update) = adapter.low_rank(layer, site) {
                     let scale = adapter.scale() * weight;
-                    if lora_add(x, &delta.a, &delta.b, scale, out).is_err() {
+                    if lora_add(x, update.a(), update.b(), scale, out).is_err() {
                         misfit.store(true, Ordering::Relaxed);
                     }
                 }
@@ -168,19 +191,21 @@ impl ReferenceBackend {
         angles: &[(f32, f32)],
         x: &mut [f32],
     ) -> Result<(), BackendError> {
-        let Some(own) = self.layers.get(layer) else { return Ok(()) };
-        let h = self.norm(x, &own.attention_norm)?;
-        let mut q = self.project(layer, Site::Query, &h, plan)?;
-        let mut k = self.project(layer, Site::Key, &h, plan)?;
+        let h = self.layer_norm(layer, NormSite::Attention, x)?;
+        let q = self.project(layer, Site::Query, &h, plan)?;
+        let k = self.project(layer, Site::Key, &h, plan)?;
         let v = self.project(layer, Site::Value, &h, plan)?;
+        let mut q = self.layer_norm(layer, NormSite::Query, &q)?;
+        let mut k = self.layer_norm(layer, NormSite::Key, &k)?;
         let config = self.model.config();
         let (query_width, kv_width) = (config.query_width(), config.kv_width());
+        let reach = Reach { window: config.window_of(layer), scale: config.attention_scale };
         let pairs = angles.chunks(self.angles.dimensions().max(2) / 2);
         for ((q, k), angles) in q.chunks_mut(query_width).zip(k.chunks_mut(kv_width)).zip(pairs) {
             rope(q, self.shape.head_dim, self.pairs, angles)?;
             rope(k, self.shape.head_dim, self.pairs, angles)?;
         }
-        let pages = pages_of_rows(plan)?;
+        let pages = plan.seen()?;
         let Some(own) = self.layers.get_mut(layer) else { return Ok(()) };
         for (row, (k, v)) in pages.iter().zip(k.chunks(kv_width).zip(v.chunks(kv_width))) {
             let position = row.positions - 1;
@@ -189,24 +214,28 @@ impl ReferenceBackend {
         }
         let kv = KvLayer { keys: &own.keys, values: &own.values };
         let mut out = vec![0.0; q.len()];
-        attention(&self.shape, &q, &pages, kv, &mut out, &self.pool)?;
-        add(x, &self.project(layer, Site::Output, &out, plan)?);
+        attention_within(&self.shape, &reach, &q, &pages, kv, &mut out, &self.pool)?;
+        let out = self.project(layer, Site::Output, &out, plan)?;
+        add(x, &self.layer_norm(layer, NormSite::AttentionOutput, &out)?);
         Ok(())
     }
 
-    /// `x += down(silu(gate(norm(x))) * up(norm(x)))`.
+    /// `x += down(activation(gate(norm(x))) * up(norm(x)))`.
     fn feed_forward(
         &self,
         layer: usize,
         plan: &StepPlan,
         x: &mut [f32],
     ) -> Result<(), BackendError> {
-        let Some(own) = self.layers.get(layer) else { return Ok(()) };
-        let h = self.norm(x, &own.feed_forward_norm)?;
+        let h = self.layer_norm(layer, NormSite::FeedForward, x)?;
         let mut gate = self.project(layer, Site::Gate, &h, plan)?;
         let up = self.project(layer, Site::Up, &h, plan)?;
-        silu_mul(&mut gate, &up);
-        add(x, &self.project(layer, Site::Down, &gate, plan)?);
+        match self.model.config().activation {
+            Activation::Silu => silu_mul(&mut gate, &up),
+            Activation::GeluTanh => gelu_mul(&mut gate, &up),
+        }
+        let out = self.project(layer, Site::Down, &gate, plan)?;
+        add(x, &self.layer_norm(layer, NormSite::FeedForwardOutput, &out)?);
         Ok(())
     }
 
@@ -224,25 +253,18 @@ impl ReferenceBackend {
         let table = matrix(&self.model, Weight::Head)?;
         let logits = self.product(&table, &heads)?;
         let mut states = states.chunks(hidden.max(1));
+        let mut drawing = heads.chunks(hidden.max(1));
         let mut logits = logits.chunks(table.rows().max(1));
         let output = |wants: Wants| match wants {
             Wants::Nothing => RowOutput::Nothing,
-            Wants::Logits => RowOutput::Logits(logits.next().unwrap_or_default().to_vec()),
+            Wants::Logits => RowOutput::Logits {
+                logits: logits.next().unwrap_or_default().to_vec(),
+                hidden: drawing.next().unwrap_or_default().to_vec(),
+            },
             Wants::Hidden => RowOutput::Hidden(states.next().unwrap_or_default().to_vec()),
         };
         Ok(plan.rows.iter().map(|row| row.wants).map(output).collect())
     }
-}
-
-/// What each row attends to.
-fn pages_of_rows(plan: &StepPlan) -> Result<Vec<AttentionRow<'_>>, BackendError> {
-    let pages = |row: &crate::plan::Row| {
-        let sequence = plan.sequences.get(row.sequence).ok_or_else(|| BackendError::Plan {
-            what: format!("a row names sequence {} of {}", row.sequence, plan.sequences.len()),
-        })?;
-        Ok(AttentionRow { pages: &sequence.pages, positions: row.position + 1 })
-    };
-    plan.rows.iter().map(pages).collect()
 }
 
 impl Backend for ReferenceBackend {
@@ -252,12 +274,17 @@ impl Backend for ReferenceBackend {
 
     fn run(&mut self, plan: &StepPlan) -> Result<Vec<RowOutput>, BackendError> {
         let mut x = self.embed(plan)?;
-        let mut angles = Vec::new();
+        let (mut wide, mut local) = (Vec::new(), Vec::new());
         for row in &plan.rows {
-            self.angles.at(row.position, &mut angles);
+            self.angles.at(row.position, &mut wide);
+            if let Some(angles) = &self.local_angles {
+                angles.at(row.position, &mut local);
+            }
         }
         for layer in 0..self.layers.len() {
-            self.attend(layer, plan, &angles, &mut x)?;
+            let is_local = !local.is_empty() && self.model.config().window_of(layer).is_some();
+            let angles = if is_local { &local } else { &wide };
+            self.attend(layer, plan, angles, &mut x)?;
             self.feed_forward(layer, plan, &mut x)?;
         }
         self.outputs(plan, &x)

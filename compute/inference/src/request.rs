@@ -5,7 +5,7 @@ use core::fmt;
 use openledger_wire::ids::BlobId;
 use thiserror::Error;
 
-use crate::adapters::AdapterSetError;
+use crate::adapters::{AdapterSetError, Merge};
 use crate::limits::{LOGPROBS_MAX, STOP_BYTES_MAX, STOPS_MAX};
 use crate::sampling::{Sampling, SamplingError};
 
@@ -19,6 +19,37 @@ impl fmt::Display for SequenceId {
     }
 }
 
+/// Domain of the names of callers.
+const CALLER_DOMAIN: &str = "openledger caller v1";
+
+/// Names a caller, so that it gets its share and no more. A hash: names of any length are taken,
+/// and none is seen in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallerId([u8; 16]);
+
+impl CallerId {
+    /// The caller of this name.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        let hash = blake3::derive_key(CALLER_DOMAIN, name);
+        Self(hash.first_chunk().copied().unwrap_or_default())
+    }
+}
+
+/// How much a request matters among those of its own caller; it takes nothing from other callers.
+/// Only [`Priority::Low`] is heard by all: it lets everybody pass. Who waits rises with time, so
+/// nobody waits for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// After all others, whoever they are from.
+    Low,
+    /// As usual.
+    #[default]
+    Normal,
+    /// Before the caller's other requests.
+    High,
+}
+
 /// A prompt to be continued.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -26,6 +57,8 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// Adapters with their weights; the order does not matter. Empty is the bare base.
     pub adapters: Vec<(BlobId, f32)>,
+    /// How several adapters are put together.
+    pub merge: Merge,
     /// Tokens to draw at most.
     pub tokens_max: usize,
     /// How to draw.
@@ -36,6 +69,13 @@ pub struct Request {
     pub logprobs: Option<u8>,
     /// Goes on after an end token (benchmarks).
     pub ignore_end: bool,
+    /// Who asks; nothing is nobody in particular, who has a share like any other caller.
+    pub caller: Option<CallerId>,
+    /// How much it matters among the caller's own.
+    pub priority: Priority,
+    /// Until when it must have started, in milliseconds of the clock of
+    /// [`set_now`](crate::Engine::set_now); one that has not by then fails.
+    pub deadline_ms: Option<u64>,
 }
 
 /// Why a request was refused.
@@ -105,11 +145,39 @@ pub enum SubmitError {
         asked: u8,
     },
     /// Too many wait already.
-    #[error("submit a request: {queued} are waiting already; try again later or at another node")]
+    #[error(
+        "submit a request: {queued} are waiting already; try again in {retry_after_ms} ms or at another node"
+    )]
     QueueFull {
         /// Requests that wait.
         queued: usize,
+        /// When a place is likely to be free, in milliseconds, as far as can be told from how fast
+        /// it went so far.
+        retry_after_ms: u64,
     },
+    /// Too many of this caller wait already.
+    #[error(
+        "submit a request: {queued} of this caller are waiting already, as many as one caller may have; try again in {retry_after_ms} ms or at another node"
+    )]
+    CallerFull {
+        /// Requests of the caller that wait.
+        queued: usize,
+        /// When one of them is likely to have started, in milliseconds.
+        retry_after_ms: u64,
+    },
+}
+
+impl SubmitError {
+    /// When to ask again, in milliseconds, if that helps.
+    #[must_use]
+    pub const fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::QueueFull { retry_after_ms, .. } | Self::CallerFull { retry_after_ms, .. } => {
+                Some(*retry_after_ms)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Request {
@@ -119,11 +187,15 @@ impl Request {
         Self {
             prompt,
             adapters: Vec::new(),
+            merge: Merge::LINEAR,
             tokens_max,
             sampling: Sampling::greedy(),
             stop: Vec::new(),
             logprobs: None,
             ignore_end: false,
+            caller: None,
+            priority: Priority::Normal,
+            deadline_ms: None,
         }
     }
 
@@ -152,6 +224,7 @@ impl Request {
             return Err(SubmitError::UnknownToken { token, vocab });
         }
         self.sampling.check()?;
+        self.sampling.check_tokens(vocab)?;
         let bad = |(index, stop): (usize, &String)| {
             let bytes = stop.len();
             let good = index < STOPS_MAX && (1..=STOP_BYTES_MAX).contains(&bytes);

@@ -1,53 +1,117 @@
 //! Which sequences run in a step, and with which pages.
 //!
-//! First come, first served. Sequences that decode go first in every step, so that a long prompt
-//! does not hold up running answers; prompts share what a step may take, in chunks. When pages run
-//! out, the youngest sequence gives its pages back and waits at the head of the queue; what it had
-//! computed is computed again. The oldest always gets what it needs, so every request that
-//! fits into the pages alone is finished.
+//! Who is let in next is the queue's to say ([`crate::queue`]). Where places or pages are short, a
+//! caller that has more than its part of the places gives some back to one that has less, and so do
+//! the adapter sets of one caller. Sequences that decode go first in every step, so that a long
+//! prompt does not hold up running answers; prompts share what a step may take in chunks, the
+//! shortest rest first, because that makes the mean wait the shortest and no flood of short ones can
+//! pass a long one for ever: waiting counts as being shorter.
+//!
+//! When pages run out, the youngest sequence gives its pages back and waits again; what of them is
+//! not needed meanwhile it finds again, the rest is computed again. The oldest always gets what it
+//! needs, so every request that fits into the pages alone is finished.
 
-use std::collections::VecDeque;
+mod room;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeSet;
+
+use crate::limits::CHUNK_AGEING_STEPS;
 use crate::options::EngineOptions;
 use crate::pages::PagePool;
 use crate::plan::{PlannedSequence, Row, StepPlan, Wants};
-use crate::request::SequenceId;
+use crate::prefix::PageKey;
+use crate::queue::Queue;
+use crate::request::{CallerId, SequenceId};
 use crate::sequence::Sequence;
+use crate::shares::{Flow, Shares};
 
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     pub(crate) pages: PagePool,
-    waiting: VecDeque<Sequence>,
+    queue: Queue,
     /// Oldest first.
     running: Vec<Sequence>,
+    shares: Shares,
+    /// Steps planned so far.
+    step: u64,
+    preempted: u64,
+    reused: u64,
     sequences_max: usize,
     chunk_tokens_max: usize,
-    page_tokens: usize,
 }
 
 impl Scheduler {
     pub(crate) fn new(options: &EngineOptions) -> Self {
         Self {
-            pages: PagePool::new(options.pages_max, options.page_tokens),
-            waiting: VecDeque::new(),
+            pages: PagePool::new(options.pages_max, options.page_tokens, options.prefix_cache),
+            queue: Queue::default(),
             running: Vec::new(),
+            shares: Shares::default(),
+            step: 0,
+            preempted: 0,
+            reused: 0,
             sequences_max: options.sequences_max,
             chunk_tokens_max: options.chunk_tokens_max,
-            page_tokens: options.page_tokens,
         }
     }
 
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+    pub(crate) const fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     pub(crate) const fn running(&self) -> usize {
         self.running.len()
     }
 
+    /// Sequences that were sent back to wait so far.
+    pub(crate) const fn preempted(&self) -> u64 {
+        self.preempted
+    }
+
+    /// Tokens that were found and not run so far.
+    pub(crate) const fn reused(&self) -> u64 {
+        self.reused
+    }
+
+    /// Requests of a caller that wait.
+    pub(crate) fn waiting_of(&self, caller: Option<CallerId>) -> usize {
+        self.queue.of_caller(caller)
+    }
+
+    /// Whether something can run: not if all that is here waits for adapters.
+    pub(crate) fn can_run(&self) -> bool {
+        !self.running.is_empty() || self.queue.iter().any(|sequence| sequence.ready)
+    }
+
+    /// The sequences that wait, to tell them that their adapters can be used now.
+    pub(crate) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Sequence> {
+        self.queue.iter_mut()
+    }
+
+    /// Sequences and the tokens that they may yet run: of all, or of one caller.
+    pub(crate) fn load(&self, caller: Option<CallerId>) -> (u64, u64) {
+        let all = self.running.iter().chain(self.queue.iter());
+        let of = all.filter(|sequence| caller.is_none() || sequence.flow.caller == caller);
+        of.fold((0, 0), |(count, left), sequence| (count + 1, left + sequence.left() as u64))
+    }
+
+    /// Callers that have something here.
+    pub(crate) fn callers(&self) -> usize {
+        let flows = self.flows();
+        flows.iter().map(|flow| flow.caller).collect::<BTreeSet<_>>().len()
+    }
+
+    fn flows(&self) -> BTreeSet<Flow> {
+        self.running.iter().chain(self.queue.iter()).map(|sequence| sequence.flow).collect()
+    }
+
     /// Queues a sequence.
-    pub(crate) fn push(&mut self, sequence: Sequence) {
-        self.waiting.push_back(sequence);
+    pub(crate) fn push(&mut self, mut sequence: Sequence) {
+        self.shares.enter(sequence.flow, &self.flows());
+        sequence.since = self.step;
+        self.queue.push(sequence);
     }
 
     /// Takes a sequence out, its pages freed.
@@ -57,8 +121,12 @@ impl Scheduler {
             self.pages.give(&mut sequence.pages);
             return Some(sequence);
         }
-        let at = self.waiting.iter().position(|sequence| sequence.id == id)?;
-        self.waiting.remove(at)
+        self.queue.remove(id)
+    }
+
+    /// Takes out those that should have started by now and never did.
+    pub(crate) fn expired(&mut self, now_ms: u64) -> Vec<Sequence> {
+        self.queue.expired(now_ms)
     }
 
     /// The sequences that the last plan runs, in its order.
@@ -68,6 +136,7 @@ impl Scheduler {
 
     /// Plans the next step; empty if nothing is to be done.
     pub(crate) fn plan(&mut self) -> StepPlan {
+        self.step += 1;
         self.admit();
         for sequence in &mut self.running {
             sequence.planned = 0;
@@ -79,31 +148,63 @@ impl Scheduler {
             }
             index += 1;
         }
-        let (mut index, mut left) = (0, self.chunk_tokens_max);
-        while let Some(sequence) = self.running.get(index).filter(|_| left > 0) {
-            if !sequence.decoding() {
-                left -= self.reserve(index, sequence.pending().min(left));
-            }
-            index += 1;
-        }
+        self.share_chunk();
         self.rows()
     }
 
     /// Lets sequences in from the queue while there are places, and pages for all that those inside
     /// have still to run.
     fn admit(&mut self) {
-        let outstanding = |pages: &PagePool, sequence: &Sequence| {
-            pages.needed(sequence.tokens.len() + 1).saturating_sub(sequence.pages.len())
-        };
-        let inside = self.running.iter().map(|sequence| outstanding(&self.pages, sequence));
-        let mut promised: usize = inside.sum();
-        while self.running.len() < self.sequences_max {
-            let Some(next) = self.waiting.front() else { break };
-            promised += outstanding(&self.pages, next);
-            if promised > self.pages.free() && !self.running.is_empty() {
-                break;
+        while let Some(next) = self.queue.next(&self.shares, self.step) {
+            let Some(needs) = self.needs(next) else { return };
+            let Some(victims) = self.victims(next, needs) else { return };
+            // From the back, so that the other indices stay.
+            for victim in victims.into_iter().rev() {
+                self.put_back(victim);
             }
-            self.running.extend(self.waiting.pop_front());
+            let Some(mut sequence) = self.queue.take(next) else { return };
+            sequence.started = true;
+            sequence.since = self.step;
+            self.reused += adopt(&mut self.pages, &mut sequence) as u64;
+            let due = sequence.take_due();
+            self.shares.charge(&sequence.flow, due);
+            self.running.push(sequence);
+        }
+    }
+
+    /// Divides what a step may take of prompts among them.
+    fn share_chunk(&mut self) {
+        let (page_tokens, quantum) = (self.pages.page_tokens(), self.chunk_tokens_max as u64);
+        let mut order = Vec::new();
+        for sequence in self.running.iter_mut().filter(|sequence| !sequence.decoding()) {
+            self.reused += adopt(&mut self.pages, sequence) as u64;
+            let waited = self.step - sequence.since;
+            let credit = waited.saturating_mul(quantum) / CHUNK_AGEING_STEPS;
+            order.push(((sequence.pending() as u64).saturating_sub(credit), sequence.id));
+        }
+        order.sort_by_key(|(rest, _)| *rest);
+        let (mut left, mut begun) = (self.chunk_tokens_max, BTreeSet::<PageKey>::new());
+        for (_, id) in order {
+            let at = self.running.iter().position(|sequence| sequence.id == id);
+            let Some((index, sequence)) = at.and_then(|at| Some((at, self.running.get_mut(at)?)))
+            else {
+                continue;
+            };
+            // Another runs this very page now: it can be had in the next step.
+            if sequence.key_ahead(page_tokens).is_some_and(|key| begun.contains(&key)) {
+                continue;
+            }
+            let wanted = sequence.pending().min(left);
+            let taken = self.reserve(index, wanted);
+            left -= taken;
+            if let Some(sequence) = self.running.get_mut(index).filter(|_| taken > 0) {
+                let pages =
+                    sequence.cached / page_tokens..(sequence.cached + taken).div_ceil(page_tokens);
+                begun.extend(pages.filter_map(|page| sequence.key(page, page_tokens)));
+            }
+            if left == 0 {
+                return;
+            }
         }
     }
 
@@ -116,7 +217,7 @@ impl Scheduler {
                 let Some(page) = self.pages.take() else { break };
                 sequence.pages.push(page);
             }
-            let held = sequence.pages.len() * self.page_tokens;
+            let held = sequence.pages.len() * self.pages.page_tokens();
             sequence.planned = wanted.min(held.saturating_sub(sequence.cached));
             if sequence.planned > 0 || self.running.len() <= index + 1 {
                 return self.running.get(index).map_or(0, |sequence| sequence.planned);
@@ -125,19 +226,45 @@ impl Scheduler {
         }
     }
 
-    /// Sends the youngest running sequence back to the head of the queue. Says whether there was one.
+    /// Notes what the step ran: pages that are full now can be found, and answers count.
+    pub(crate) fn ran(&mut self) {
+        let page_tokens = self.pages.page_tokens();
+        for sequence in &mut self.running {
+            while (sequence.published + 1) * page_tokens <= sequence.cached {
+                let at = sequence.published;
+                if let Some(key) = sequence.key(at, page_tokens)
+                    && let Some(page) = sequence.pages.get_mut(at)
+                {
+                    *page = self.pages.publish(*page, key);
+                }
+                sequence.published += 1;
+            }
+            sequence.reached = sequence.reached.max(sequence.cached);
+        }
+    }
+
+    /// Sends a running sequence back to wait.
+    fn put_back(&mut self, index: usize) {
+        if index < self.running.len() {
+            let mut sequence = self.running.remove(index);
+            self.pages.give(&mut sequence.pages);
+            sequence.put_back(self.step);
+            self.preempted += 1;
+            self.queue.push(sequence);
+        }
+    }
+
+    /// Sends the youngest running sequence back to wait. Says whether there was one.
     fn preempt(&mut self) -> bool {
-        let Some(mut youngest) = self.running.pop() else { return false };
-        self.pages.give(&mut youngest.pages);
-        youngest.cached = 0;
-        youngest.planned = 0;
-        self.waiting.push_front(youngest);
+        let Some(youngest) = self.running.len().checked_sub(1) else { return false };
+        self.put_back(youngest);
         true
     }
 
-    /// Sends all running sequences back: what the pages hold is lost.
+    /// Sends all running sequences back, and forgets what the pages hold: it is lost.
     pub(crate) fn preempt_all(&mut self) {
         while self.preempt() {}
+        self.pages.forget();
     }
 
     /// Takes pages for something outside the queue, from the youngest sequences if need be.
@@ -154,10 +281,14 @@ impl Scheduler {
     }
 
     /// The plan of what is reserved: rows of decoding sequences first.
-    fn rows(&self) -> StepPlan {
+    fn rows(&mut self) -> StepPlan {
         let mut plan = StepPlan::default();
         let mut chunks = Vec::new();
-        for sequence in self.running.iter().filter(|sequence| sequence.planned > 0) {
+        for sequence in self.running.iter_mut().filter(|sequence| sequence.planned > 0) {
+            if sequence.decoding() {
+                let due = sequence.take_due();
+                self.shares.charge(&sequence.flow, due);
+            }
             let end = sequence.cached + sequence.planned;
             let row = |position: usize| Row {
                 sequence: plan.sequences.len(),
@@ -183,104 +314,24 @@ impl Scheduler {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::adapters::AdapterSet;
-    use crate::request::Request;
-
-    fn scheduler(pages_max: usize, chunk_tokens_max: usize) -> Scheduler {
-        let options = EngineOptions {
-            pages_max,
-            page_tokens: 4,
-            chunk_tokens_max,
-            sequences_max: 3,
-            ..EngineOptions::default()
-        };
-        Scheduler::new(&options)
-    }
-
-    fn push(scheduler: &mut Scheduler, id: u64, prompt: usize) {
-        let request = Request::greedy(vec![1; prompt], 8);
-        scheduler.push(Sequence::new(SequenceId(id), request, AdapterSet::default()));
-    }
-
-    /// Plans, pretends to run, and draws a token where one is due. Returns rows per sequence.
-    fn step(scheduler: &mut Scheduler) -> Vec<(u64, usize)> {
-        let plan = scheduler.plan();
-        for row in &plan.rows {
-            let held = plan.sequences[row.sequence].pages.len() * 4;
-            assert!(row.position < held, "a row without a page");
+/// Gives a sequence the pages of its next tokens that were run for it or another before. Returns
+/// how many tokens of its prompt it does not need to run for that.
+fn adopt(pages: &mut PagePool, sequence: &mut Sequence) -> usize {
+    let (page_tokens, before) = (pages.page_tokens(), sequence.reused);
+    while let Some(key) = sequence.key_ahead(page_tokens) {
+        let Some(page) = pages.find(&key) else { break };
+        let at = sequence.cached / page_tokens;
+        match sequence.pages.get_mut(at) {
+            Some(own) => pages.release(core::mem::replace(own, page)),
+            None => sequence.pages.push(page),
         }
-        let mut ran = Vec::new();
-        for sequence in scheduler.planned() {
-            ran.push((sequence.id.0, sequence.planned));
-            sequence.cached += sequence.planned;
-            if sequence.pending() == 0 {
-                sequence.tokens.push(2);
-            }
-        }
-        ran
+        let known = sequence.reached.max(sequence.cached);
+        sequence.cached += page_tokens;
+        sequence.published = at + 1;
+        sequence.reached = known.max(sequence.cached);
+        // Answers that were begun elsewhere, and its own work, are not called found.
+        let in_prompt = |tokens: usize| tokens.min(sequence.prompt_len);
+        sequence.reused += in_prompt(sequence.reached) - in_prompt(known);
     }
-
-    #[test]
-    fn prompts_come_in_chunks_and_decoding_goes_first() {
-        let mut scheduler = scheduler(100, 5);
-        push(&mut scheduler, 1, 3);
-        push(&mut scheduler, 2, 9);
-        assert_eq!(step(&mut scheduler), [(1, 3), (2, 2)]);
-        assert_eq!(step(&mut scheduler), [(1, 1), (2, 5)]);
-        let plan = scheduler.plan();
-        assert_eq!(plan.rows[0].sequence, 0);
-        assert_eq!(plan.rows[0].wants, Wants::Logits);
-        assert_eq!(plan.rows[1].wants, Wants::Nothing);
-        assert_eq!(plan.rows[2].wants, Wants::Logits);
-    }
-
-    #[test]
-    fn the_youngest_gives_way_and_comes_back() {
-        let mut scheduler = scheduler(5, 64);
-        push(&mut scheduler, 1, 7);
-        push(&mut scheduler, 2, 7);
-        assert_eq!(step(&mut scheduler), [(1, 7), (2, 7)]);
-        assert_eq!(step(&mut scheduler), [(1, 1), (2, 1)]);
-        // Both are at a page's end, one page is left: the older gets it.
-        assert_eq!(step(&mut scheduler), [(1, 1)]);
-        for _ in 0..3 {
-            assert_eq!(step(&mut scheduler), [(1, 1)]);
-        }
-        // A fourth page for the oldest: the youngest gives all back.
-        assert_eq!(step(&mut scheduler), [(1, 1)]);
-        assert_eq!((scheduler.running(), scheduler.waiting()), (1, 1));
-        assert!(scheduler.remove(SequenceId(1)).is_some());
-        assert_eq!(step(&mut scheduler), [(2, 9)]);
-        assert!(scheduler.remove(SequenceId(2)).is_some());
-        assert_eq!(scheduler.pages.free(), 5);
-    }
-
-    #[test]
-    fn places_are_limited_and_the_queue_keeps_its_order() {
-        let mut scheduler = scheduler(100, 64);
-        for id in 1..=5 {
-            push(&mut scheduler, id, 2);
-        }
-        assert_eq!(step(&mut scheduler), [(1, 2), (2, 2), (3, 2)]);
-        assert!(scheduler.remove(SequenceId(2)).is_some());
-        assert!(scheduler.remove(SequenceId(5)).is_some());
-        assert_eq!(step(&mut scheduler), [(1, 1), (3, 1), (4, 2)]);
-        assert!(scheduler.remove(SequenceId(9)).is_none());
-    }
-
-    #[test]
-    fn pages_can_be_borrowed_from_running_sequences() {
-        let mut scheduler = scheduler(8, 64);
-        push(&mut scheduler, 1, 7);
-        push(&mut scheduler, 2, 7);
-        step(&mut scheduler);
-        let mut pages = scheduler.borrow(6).unwrap();
-        assert_eq!((scheduler.running(), scheduler.waiting()), (1, 1));
-        assert!(scheduler.borrow(9).is_none());
-        scheduler.pages.give(&mut pages);
-        assert_eq!(step(&mut scheduler), [(1, 1), (2, 8)]);
-    }
+    sequence.reused - before
 }

@@ -8,7 +8,7 @@ use core::ops::ControlFlow;
 use openledger_wire::ids::BlobId;
 use thiserror::Error;
 
-use crate::adapters::{AdapterSet, AdapterSetError};
+use crate::adapters::{AdapterSet, AdapterSetError, Merge};
 use crate::backend::{BackendError, RowOutput};
 use crate::engine::Engine;
 use crate::plan::{PlannedSequence, Row, StepPlan, Wants};
@@ -51,8 +51,11 @@ pub enum ScoreError {
     NotFinite,
 }
 
-/// What happens to the output of a position.
+/// What happens to the numbers of a position.
 type Visit<'a> = dyn FnMut(usize, &[f32]) -> ControlFlow<()> + 'a;
+
+/// What happens to all that comes out of a position.
+pub(crate) type VisitOutput<'a> = dyn FnMut(usize, RowOutput) -> ControlFlow<()> + 'a;
 
 impl Engine {
     /// The logits at every position of `tokens`, `[tokens, vocab]`: those at position `p` predict
@@ -84,8 +87,30 @@ impl Engine {
         first: usize,
         visit: &mut Visit<'_>,
     ) -> Result<(), ScoreError> {
-        let adapters = self.adapters.resolve(adapters)?;
-        let wants = |position| if position < first { Wants::Nothing } else { Wants::Logits };
+        let merge = Merge::LINEAR;
+        self.each_output(tokens, adapters, merge, first, Wants::Logits, &mut |position, output| {
+            match output {
+                RowOutput::Logits { logits: values, .. } | RowOutput::Hidden(values) => {
+                    visit(position, &values)
+                }
+                RowOutput::Nothing => ControlFlow::Continue(()),
+            }
+        })
+    }
+
+    /// Calls `visit` with each position from `first` on and what was wanted of it, in order,
+    /// until it breaks.
+    pub(crate) fn each_output(
+        &mut self,
+        tokens: &[u32],
+        adapters: &[(BlobId, f32)],
+        merge: Merge,
+        first: usize,
+        wanted: Wants,
+        visit: &mut VisitOutput<'_>,
+    ) -> Result<(), ScoreError> {
+        let adapters = self.adapters.resolve(adapters, &merge)?;
+        let wants = |position| if position < first { Wants::Nothing } else { wanted };
         self.score(tokens, &adapters, &wants, visit)
     }
 
@@ -99,11 +124,13 @@ impl Engine {
         tokens: &[u32],
         adapters: &[(BlobId, f32)],
     ) -> Result<Vec<f32>, ScoreError> {
-        let adapters = self.adapters.resolve(adapters)?;
+        let adapters = self.adapters.resolve(adapters, &Merge::LINEAR)?;
         let mut sums = vec![0.0f64; self.model.config().hidden];
-        self.score(tokens, &adapters, &|_| Wants::Hidden, &mut |_, state| {
-            for (sum, value) in sums.iter_mut().zip(state) {
-                *sum += f64::from(*value);
+        self.score(tokens, &adapters, &|_| Wants::Hidden, &mut |_, output| {
+            if let RowOutput::Hidden(state) = output {
+                for (sum, value) in sums.iter_mut().zip(state) {
+                    *sum += f64::from(value);
+                }
             }
             ControlFlow::Continue(())
         })?;
@@ -119,7 +146,7 @@ impl Engine {
         tokens: &[u32],
         adapters: &AdapterSet,
         wants: &dyn Fn(usize) -> Wants,
-        visit: &mut Visit<'_>,
+        visit: &mut VisitOutput<'_>,
     ) -> Result<(), ScoreError> {
         let config = self.model.config();
         let (vocab, limit) = (config.vocab, config.context.min(self.scheduler.pages.positions()));
@@ -150,7 +177,7 @@ impl Engine {
         adapters: &AdapterSet,
         pages: &[u32],
         wants: &dyn Fn(usize) -> Wants,
-        visit: &mut Visit<'_>,
+        visit: &mut VisitOutput<'_>,
     ) -> Result<(), BackendError> {
         let chunk = self.options.chunk_tokens_max;
         for (index, tokens) in tokens.chunks(chunk).enumerate() {
@@ -162,13 +189,8 @@ impl Engine {
             let plan = StepPlan { rows: rows.collect(), sequences: vec![sequence] };
             let outputs = self.backend.run(&plan)?;
             for (row, output) in plan.rows.iter().zip(outputs) {
-                let flow = match output {
-                    RowOutput::Nothing => ControlFlow::Continue(()),
-                    RowOutput::Logits(values) | RowOutput::Hidden(values) => {
-                        visit(row.position, &values)
-                    }
-                };
-                if flow.is_break() {
+                let nothing = output == RowOutput::Nothing;
+                if !nothing && visit(row.position, output).is_break() {
                     return Ok(());
                 }
             }

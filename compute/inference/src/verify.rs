@@ -10,28 +10,67 @@
 
 use core::ops::ControlFlow;
 
+use openledger_kernels::fused::KvFormat;
 use openledger_kernels::math::exp_f64;
 use thiserror::Error;
 
+use crate::backend::RowOutput;
+use crate::class::of_class;
 use crate::engine::Engine;
+use crate::fingerprint::compare::FingerprintTolerance;
+use crate::plan::Wants;
 use crate::prune::{Candidate, reach};
 use crate::request::{Request, SubmitError};
-use crate::sampling::{SampleError, Sampling, candidates, draw, likeliest};
+use crate::sampling::{History, SampleError, Sampling, candidates, draw, likeliest};
 use crate::score::ScoreError;
 use crate::text::TextStream;
 
-/// How far the logits of an honest node may lie from ours.
+/// How far what an honest node computed may lie from what we compute.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
     /// Largest difference of a logit.
     pub logit: f32,
+    /// What fingerprints stay within.
+    pub fingerprint: FingerprintTolerance,
 }
 
 impl Tolerance {
     /// Reference backend against reference backend. They are made to agree bit for bit (measured:
     /// 0 difference between decoding and prefill, with one thread and two, in both copies of the
     /// kernels); this leaves room for a compiler that rounds one operation otherwise.
-    pub const REFERENCE: Self = Self { logit: 0.001 };
+    pub const REFERENCE: Self = Self {
+        logit: 0.001,
+        fingerprint: FingerprintTolerance { distance: 0.001, noise: 0.0001, sigmas: 5.0 },
+    };
+
+    /// Two classes of which one rounds activations to 12 bits, or adapters to 8. Measured: chunks
+    /// are 0.0016 to 0.0025 apart.
+    pub const ROUNDED: Self = Self {
+        logit: 0.15,
+        fingerprint: FingerprintTolerance { distance: 0.008, noise: 0.0025, sigmas: 5.0 },
+    };
+
+    /// An answer that was written over keys and values of 8 bits. Measured: chunks are 0.012 to
+    /// 0.023 apart.
+    pub const NARROW_KV: Self = Self {
+        logit: 0.5,
+        fingerprint: FingerprintTolerance { distance: 0.05, noise: 0.02, sigmas: 5.0 },
+    };
+
+    /// What an answer of class `written` stays within when an engine of class `checked` checks it;
+    /// nothing for a class that this build does not know, and for a checker that keeps keys and
+    /// values in 8 bits: its own noise would hide a weak adapter, so it judges its own class alone.
+    /// It is the rules that say which classes may be compared, not a node.
+    #[must_use]
+    pub fn between(written: &str, checked: &str) -> Option<Self> {
+        let ((_, writes, _), (_, checks, _)) = (of_class(written)?, of_class(checked)?);
+        match (writes, checks) {
+            _ if written == checked => Some(Self::REFERENCE),
+            (_, KvFormat::Q8) => None,
+            (KvFormat::Q8, _) => Some(Self::NARROW_KV),
+            _ => Some(Self::ROUNDED),
+        }
+    }
 }
 
 /// Room for the rounding of sums of chances.
@@ -79,6 +118,18 @@ impl Engine {
         claimed: &[u32],
         tolerance: Tolerance,
     ) -> Result<Verification, VerifyError> {
+        self.verify_tokens(request, claimed, tolerance, &mut |_, _| ())
+    }
+
+    /// Checks the tokens, and shows the hidden state that each was drawn from, with the token's
+    /// index in its sequence.
+    pub(crate) fn verify_tokens(
+        &mut self,
+        request: &Request,
+        claimed: &[u32],
+        tolerance: Tolerance,
+        states: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<Verification, VerifyError> {
         if !(0.0..=1.0).contains(&tolerance.logit) {
             return Err(VerifyError::Tolerance(tolerance.logit));
         }
@@ -94,12 +145,19 @@ impl Engine {
             let tokens: Vec<u32> = request.prompt.iter().chain(fed).copied().collect();
             let first = request.prompt.len() - 1;
             let mut broken = None;
-            self.each_logits(&tokens, &request.adapters, first, &mut |position, logits| {
+            let (adapters, merge) = (&request.adapters, request.merge);
+            let wants = Wants::Logits;
+            self.each_output(&tokens, adapters, merge, first, wants, &mut |position, output| {
+                let RowOutput::Logits { logits, hidden } = output else {
+                    return ControlFlow::Continue(());
+                };
+                states(position + 1, &hidden);
                 let index = position - first;
-                let (history, rest) = checked.split_at(index);
+                let (answer, rest) = checked.split_at(index);
+                let history = History { prompt: &request.prompt, answer };
                 let token = rest.first().copied().unwrap_or(u32::MAX);
                 let at = (position + 1) as u64;
-                match margin(logits, &request.sampling, history, at, token, tolerance) {
+                match margin(&logits, &request.sampling, history, at, token, tolerance) {
                     Ok(margin) => {
                         worst = worst.min(margin);
                         if margin < 0.0 {
@@ -148,14 +206,15 @@ impl Engine {
 fn margin(
     logits: &[f32],
     sampling: &Sampling,
-    history: &[u32],
+    history: History<'_>,
     position: u64,
     token: u32,
     tolerance: Tolerance,
 ) -> Result<f64, SampleError> {
-    let adjusted = sampling.penalised(logits, history);
+    let adjusted = sampling.adjusted(logits, history);
     let (_, top) = likeliest(&adjusted)?;
-    let slack = f64::from(tolerance.logit);
+    // Biases and the other penalties move all logits of a token alike.
+    let slack = f64::from(tolerance.logit) * f64::from(sampling.stretch());
     if sampling.temperature == 0.0 {
         let own = adjusted.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
         // A token tied with the best within the slack may be the best; equals go by the lowest id,
@@ -176,7 +235,7 @@ fn interval_margin(
     token: u32,
     slack: f64,
 ) -> f64 {
-    let reach = reach(candidates, sampling.top_k, sampling.top_p, slack);
+    let reach = reach(candidates, sampling.pruning(), slack);
     let (mut own, mut before, mut after) = (None, [0.0; 2], [0.0; 2]);
     for candidate in candidates {
         let certain = if candidate.scaled >= reach.certain { candidate.chance } else { 0.0 };
@@ -223,6 +282,12 @@ mod tests {
             Sampling { top_p: 0.8, ..base(3) },
             Sampling { top_k: 50, top_p: 0.9, temperature: 1.5, ..base(4) },
             Sampling { presence_penalty: 1.0, frequency_penalty: 0.5, ..base(5) },
+            Sampling { min_p: 0.2, ..base(6) },
+            Sampling { min_p: 0.05, top_k: 80, top_p: 0.9, ..base(7) },
+            Sampling { repetition_penalty: 1.3, ..base(8) },
+            Sampling { repetition_penalty: 0.7, min_p: 0.1, ..base(9) },
+            Sampling { repetition_penalty: 1.8, ..Sampling::greedy() },
+            Sampling { logit_bias: (0..300).map(|t| (t, t as f32 / 100.0)).collect(), ..base(10) },
         ]
     }
 
@@ -231,15 +296,17 @@ mod tests {
         for sampling in samplings() {
             for position in 0..200u64 {
                 let theirs = logits(position);
-                let history: Vec<u32> = (0..position as u32).map(|i| i * 7 % 500).collect();
-                let token = sample(&theirs, &sampling, &history, position).unwrap().token;
+                let said: Vec<u32> = (0..position as u32).map(|i| i * 7 % 500).collect();
+                let (prompt, answer) = said.split_at(said.len() / 2);
+                let history = History { prompt, answer };
+                let token = sample(&theirs, &sampling, history, position).unwrap().token;
                 for (tolerance, noise) in [(0.0, 0.0), (0.02, 0.019)] {
                     let sign = |i: usize| ((i * 31 + position as usize) % 3) as f32 - 1.0;
                     let ours: Vec<f32> =
                         theirs.iter().enumerate().map(|(i, l)| l + sign(i) * noise).collect();
-                    let tolerance = Tolerance { logit: tolerance };
+                    let tolerance = Tolerance { logit: tolerance, ..Tolerance::REFERENCE };
                     let margin =
-                        margin(&ours, &sampling, &history, position, token, tolerance).unwrap();
+                        margin(&ours, &sampling, history, position, token, tolerance).unwrap();
                     assert!(margin >= 0.0, "{sampling:?} at {position}: {margin}");
                 }
             }
@@ -252,13 +319,15 @@ mod tests {
             let (mut others, mut seeds) = (0, 0);
             for position in 0..200u64 {
                 let logits = logits(position);
-                let token = sample(&logits, &sampling, &[], position).unwrap().token;
+                let nothing = History::default();
+                let token = sample(&logits, &sampling, nothing, position).unwrap().token;
                 let other = (token + 250) % 500;
                 let check = |sampling: &Sampling, token| {
-                    margin(&logits, sampling, &[], position, token, Tolerance::REFERENCE).unwrap()
+                    let tolerance = Tolerance::REFERENCE;
+                    margin(&logits, sampling, nothing, position, token, tolerance).unwrap()
                 };
                 others += usize::from(check(&sampling, other) < 0.0);
-                let reseeded = Sampling { seed: [99; 32], ..sampling };
+                let reseeded = Sampling { seed: [99; 32], ..sampling.clone() };
                 seeds += usize::from(check(&reseeded, token) < 0.0);
             }
             assert!(others >= 197, "{sampling:?}: {others}");

@@ -1,8 +1,8 @@
-//! From a model file's tensors to the kernels' matrices.
+//! From a model's tensors and shape to the kernels' matrices and angles.
 
-use openledger_kernels::reference::dequantize;
+use openledger_kernels::reference::{RopeAngles, RopePairs, dequantize};
 use openledger_kernels::{Format, Matrix, ShapeError};
-use openledger_models::{Model, Tensor, TensorKind, Weight};
+use openledger_models::{Model, ModelConfig, Rope, RopeLayout, Tensor, TensorKind, Weight};
 
 /// The kernels' name of a format.
 pub(crate) const fn format(kind: TensorKind) -> Format {
@@ -33,4 +33,18 @@ pub(crate) fn vector(model: &Model, weight: Weight) -> Result<Vec<f32>, ShapeErr
     let mut numbers = vec![0.0; rows * cols];
     dequantize(format(kind), bytes, &mut numbers)?;
     Ok(numbers)
+}
+
+/// The angles of a model's turning; a model may have two kinds, see [`ModelConfig::rope_of`].
+pub(crate) fn angles(config: &ModelConfig, rope: &Rope) -> RopeAngles {
+    RopeAngles::new(config.rope_dim, rope.base, rope.scale, rope.factors.as_deref())
+        .with_magnitude(rope.magnitude)
+}
+
+/// Which elements of a head turn together.
+pub(crate) const fn pairs(config: &ModelConfig) -> RopePairs {
+    match config.rope_layout {
+        RopeLayout::Interleaved => RopePairs::Interleaved,
+        RopeLayout::Halves => RopePairs::Halves,
+    }
 }

@@ -15,7 +15,7 @@ use toml_edit::{DocumentMut, Item};
 use crate::api::ApiConfig;
 use crate::data_dir::{self, DataDirError};
 use crate::limits;
-use crate::serving::ModelsConfig;
+use crate::serving::{InferenceConfig, ModelsConfig};
 
 /// Prefix of variables that set a value: `OPENLEDGER_NODE_WORK__PARALLEL=2`.
 pub const ENV_PREFIX: &str = "OPENLEDGER_NODE_";
@@ -32,6 +32,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Which models are served, and what that may take.
     pub models: ModelsConfig,
+    /// What computes their answers, and how.
+    pub inference: InferenceConfig,
     /// How applications and peers may use them.
     pub api: ApiConfig,
     /// What is logged.
@@ -180,8 +182,7 @@ impl Config {
 
     fn from_text(text: &str, path: &Path, env: Env) -> Result<Self, ConfigError> {
         if let Err(error) = text.parse::<toml::Table>() {
-            let reason = error.to_string().trim().replace('\n', " ");
-            return Err(ConfigError::Syntax { path: path.to_owned(), reason });
+            return Err(syntax_error(path, text, error.message(), error.span()));
         }
         let file = Figment::from(Serialized::defaults(Self::default())).merge(Toml::string(text));
         let place = |error: figment::Error, from_file: bool| {
@@ -247,6 +248,14 @@ impl Config {
         [TaskKind::Fetch, TaskKind::Refine, TaskKind::Infer].into_iter().filter(wants).collect()
     }
 
+    /// The same with secrets hidden, as it may be shown: what stands for a key of the API is none
+    /// itself, so that a copy of what was shown is refused and not used.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        let api = ApiConfig { keys: self.api.hidden_keys(), ..self.api.clone() };
+        Self { api, ..self.clone() }
+    }
+
     /// All keys with their values, as TOML.
     ///
     /// # Errors
@@ -267,8 +276,7 @@ impl Config {
 pub fn set(path: &Path, key: &str, value: &str) -> Result<Config, ConfigError> {
     let text = read_text(path)?;
     let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-        let reason = error.to_string().trim().replace('\n', " ");
-        ConfigError::Syntax { path: path.to_owned(), reason }
+        syntax_error(path, &text, error.message(), error.span())
     })?;
     let place = "the command line";
     let unknown = || ConfigError::Value {
@@ -307,6 +315,20 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
         .map_err(|error| ConfigError::Syntax { path: path.to_owned(), reason: error.to_string() })
 }
 
+/// What is wrong and where. The line itself is not repeated: it may hold a key.
+fn syntax_error(
+    path: &Path,
+    text: &str,
+    message: &str,
+    span: Option<std::ops::Range<usize>>,
+) -> ConfigError {
+    let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let reason = format!("line {line}, column {column}: {}", message.trim().replace('\n', " "));
+    ConfigError::Syntax { path: path.to_owned(), reason }
+}
+
 fn value_error(error: figment::Error, place: String) -> ConfigError {
     let Some(error) = error.into_iter().next() else {
         let reason = "it cannot be read".to_owned();
@@ -319,6 +341,10 @@ fn value_error(error: figment::Error, place: String) -> ConfigError {
                 path.push(name.clone());
             }
             (path, format!("there is no such key; here are {}", known.join(", ")))
+        }
+        // The words of others about a value repeat it, and a key is a secret.
+        _ if error.path.iter().map(String::as_str).take(2).eq(["api", "keys"]) => {
+            (error.path.clone(), "it must be a list of texts, such as [\"KEY\"]".to_owned())
         }
         kind => (error.path.clone(), kind.to_string()),
     };
@@ -359,6 +385,32 @@ mod tests {
             for part in parts {
                 assert!(error.contains(part), "{part:?} is not in {error:?}");
             }
+        }
+    }
+
+    #[test]
+    fn keys_are_never_shown_and_what_stands_for_them_is_no_key() {
+        let key = "sk-0123456789abcdef";
+        let config = read(&format!("[api]\nkeys = [{key:?}, \"other-{key}\"]")).unwrap();
+        let shown = config.shown().to_toml().unwrap();
+        assert!(!shown.contains(key) && shown.contains("hidden"), "{shown}");
+        assert_eq!(config.shown().api.keys.len(), 2);
+        assert_ne!(
+            config.shown().api.keys[0],
+            config.shown().api.keys[1],
+            "they can be told apart"
+        );
+        let copied = read(&shown).unwrap_err();
+        assert!(copied.contains("api.keys") && copied.contains("key number 1"), "{copied}");
+        for wrong in [
+            format!("[api]\nkeys = {key:?}"),
+            format!("[api]\nkeys = [{key:?}, 7]"),
+            format!("[api]\nkeys = [{key:?}"),
+            format!("[api]\nkeys = {key}"),
+        ] {
+            let error = read(&wrong).unwrap_err();
+            assert!(!error.contains(key), "{error}");
+            assert!(error.contains("api.keys") || error.contains("line 2"), "{error}");
         }
     }
 

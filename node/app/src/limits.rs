@@ -72,6 +72,15 @@ pub const CLEAN_ROWS_MAX: usize = 10_000;
 pub const KEEP_BLOBS_MS_MIN: u64 = 3_600 * 1_000;
 /// How long `stop` waits for work in progress to commit.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// A node that does not stop by itself within this time after it was told to is ended: longer than
+/// [`STOP_GRACE`] for its networks, its shared parts and its blobs, one after the other.
+pub const STOP_TIME_MAX: Duration = Duration::from_secs(17);
+/// How long files of a run that has ended may still be held while the next one opens them.
+pub const REOPEN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Threads that sockets and timers share; whatever computes is in workers.
+pub const RUNTIME_THREADS: usize = 2;
+/// Blocking reads of a run that has ended are waited for no longer.
+pub const RUNTIME_STOP_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// How long a command waits for the keys while another one has them open: each has them for a
 /// second at most, which deriving the vault's key takes.
@@ -128,6 +137,9 @@ pub const MEMORY_NODE_BYTES: u64 = 300 << 20;
 pub const MEMORY_FETCH_BYTES: u64 = 64 << 20;
 /// Memory of one refine worker in bytes on a large page: its text, its tree and its document.
 pub const MEMORY_REFINE_BYTES: u64 = 192 << 20;
+/// Memory of an infer worker in bytes beside its model, keys, values and adapters: its code, a
+/// vocabulary of a hundred thousand tokens with its merges, logits and scratch space of a step.
+pub const MEMORY_INFER_BYTES: u64 = 96 << 20;
 /// Memory in bytes that stays free beside a running node, so that nothing is killed.
 pub const MEMORY_RESERVE_BYTES: u64 = 128 << 20;
 /// Open files below which the node cannot keep link, peers and files open at the same time.

@@ -12,6 +12,9 @@
 //! common, and neither is a lie. Whoever forges one gets no points for it, see
 //! [`Relation::NearTie`].
 //!
+//! Two backend classes compute other bits, so their outputs are not compared at all: whoever redoes
+//! a task is told the class of the output that he checks, and nothing else of it.
+//!
 //! A sampled token (temperature above 0) may also flip where a draw falls on the edge between two
 //! tokens of different likelihood; outputs do not show that. The classes listed so far compute the
 //! same bits everywhere, so it does not happen; a class that does not must bring the sampler's
@@ -22,7 +25,7 @@
 
 use openledger_wire::proof::InferOutput;
 use openledger_wire::task::{InferTask, TaskKind, TaskSpec};
-use openledger_wire::{BlobId, decode, limits};
+use openledger_wire::{BlobId, Text, decode, limits};
 
 use crate::params::InferRules;
 
@@ -53,6 +56,23 @@ impl InferRules {
     #[must_use]
     pub fn lists(&self, backend: &str) -> bool {
         self.backends.iter().any(|class| **class == *backend)
+    }
+
+    /// The backend classes whose outputs are compared.
+    pub fn classes(&self) -> impl Iterator<Item = String> + '_ {
+        self.backends.iter().map(|class| class.to_string())
+    }
+
+    /// Whether outputs of one task could be of classes that are never compared.
+    #[must_use]
+    pub fn lists_several(&self) -> bool {
+        self.backends.len() > 1
+    }
+
+    /// The class in which a task is redone of which no sound output is known.
+    #[must_use]
+    pub fn first_class(&self) -> Option<Text<32>> {
+        self.backends.first().cloned()
     }
 
     /// What an `infer` task asks for; `None` if it is not one that these rules can judge.

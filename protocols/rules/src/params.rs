@@ -87,8 +87,9 @@ pub struct InferRules {
     /// Two outputs may differ by this much at each token's natural log-probability, in millionths.
     pub logprob_tolerance_micro: u32,
     /// Backend classes whose outputs are compared, each with its own kind. None of them makes a
-    /// fingerprint of activations. A set that lists two must also draw a task's nodes from one
-    /// class, which no released one does: outputs of two classes never agree.
+    /// fingerprint of activations. Outputs of two classes never agree, so where several are listed
+    /// a task's class is that of its first sound output, and whoever redoes it is told the class
+    /// ([`State::class_to_check`](crate::state::State::class_to_check)).
     pub backends: List<Text<32>, BACKENDS_MAX>,
     /// Tokens that a task may ask for.
     pub tokens_max: u32,
@@ -110,14 +111,24 @@ impl InferRules {
             tokens_max: 1_024,
         }
     }
+
+    /// The second: the fast CPU class beside the reference. Either gives the same bits on every
+    /// processor, so the tolerance stays.
+    #[must_use]
+    pub fn v2() -> Self {
+        let backends = ["cpu-int12-1", "cpu-reference-1"].map(Text::clipped);
+        Self { backends: List::new(backends).unwrap_or_default(), ..Self::v1() }
+    }
 }
 
 impl RuleSet {
     /// All released sets, the newest of each line first: what a profile's rule set is looked up
     /// in.
     #[must_use]
-    pub fn released(refine_profile: [u8; 32]) -> [Self; 4] {
+    pub fn released(refine_profile: [u8; 32]) -> [Self; 6] {
         [
+            Self::main_v3(refine_profile),
+            Self::devnet_v3(refine_profile),
             Self::main_v2(refine_profile),
             Self::devnet_v2(refine_profile),
             Self::main_v1(refine_profile),
@@ -125,7 +136,27 @@ impl RuleSet {
         ]
     }
 
-    /// The rule set for new networks: the first one, and `infer` tasks.
+    /// The rule set for new networks: the second one, with the fast CPU class.
+    #[must_use]
+    pub fn main_v3(refine_profile: [u8; 32]) -> Self {
+        Self {
+            name: Text::clipped("main-3"),
+            infer: Some(InferRules::v2()),
+            ..Self::main_v2(refine_profile)
+        }
+    }
+
+    /// The rule set for new devnets: the second one, with the fast CPU class.
+    #[must_use]
+    pub fn devnet_v3(refine_profile: [u8; 32]) -> Self {
+        Self {
+            name: Text::clipped("devnet-3"),
+            infer: Some(InferRules::v2()),
+            ..Self::devnet_v2(refine_profile)
+        }
+    }
+
+    /// The second rule set for real networks: the first one, and `infer` tasks.
     #[must_use]
     pub fn main_v2(refine_profile: [u8; 32]) -> Self {
         Self {
@@ -135,7 +166,7 @@ impl RuleSet {
         }
     }
 
-    /// The rule set for new devnets: the first one, and `infer` tasks.
+    /// The devnets' second: the first one, and `infer` tasks.
     #[must_use]
     pub fn devnet_v2(refine_profile: [u8; 32]) -> Self {
         Self {
@@ -271,6 +302,8 @@ mod tests {
     #[test]
     fn released_sets_keep_their_hashes() {
         let golden = [
+            ("main-3", "55c89159e4bd44835387de6ec2e5d5089f86ae97edf9569b8b9ac93378e8906c"),
+            ("devnet-3", "c33f1b2b50f7e6854172fa22391a61cdfb829cebd0c97ad0ee642965841d7ab9"),
             ("main-2", "4cc9f81115c3884f54ed1ca938b55c41fc45e670b69efe4aa3ad3bcb436c0427"),
             ("devnet-2", "37ae7c22b588e671a5231016d17fc721b62037451881cad7569c71a9b2e507fe"),
             ("main-1", "cb404ae600bcced3401c25251c6d1560631db745d7cbec0a2692ea92d3a7d442"),
@@ -287,9 +320,15 @@ mod tests {
             let bytes = encode(&set).unwrap();
             assert_eq!(decode::<RuleSet>(&bytes, 4_096).unwrap(), set);
         }
-        let [main_2, devnet_2, main_1, devnet_1] = RuleSet::released([7; 32]);
-        for (new, old) in [(main_2, main_1), (devnet_2, devnet_1)] {
-            assert_eq!(RuleSet { name: old.name.clone(), infer: None, ..new }, old);
+        let [main_3, devnet_3, main_2, devnet_2, main_1, devnet_1] = RuleSet::released([7; 32]);
+        for (new, old) in [
+            (&main_2, main_1),
+            (&main_3, main_2.clone()),
+            (&devnet_2, devnet_1),
+            (&devnet_3, devnet_2.clone()),
+        ] {
+            let (name, infer) = (old.name.clone(), old.infer.clone());
+            assert_eq!(RuleSet { name, infer, ..new.clone() }, old);
         }
     }
 

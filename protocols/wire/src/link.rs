@@ -144,6 +144,10 @@ pub struct LeasedTask {
     pub spec: TaskSpec,
     /// Who holds its input.
     pub holders: List<Holder, 8>,
+    /// The backend class in which an `infer` task is to be redone, for those who check it where
+    /// the rule set lists several; nothing else is told of the output that is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Text<32>>,
 }
 
 /// A closed set that holds the node's own commitment: it may reveal.

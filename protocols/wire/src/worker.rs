@@ -132,6 +132,9 @@ pub struct InferSetup {
     pub tokens_max: u32,
     /// Memory for adapters, in bytes.
     pub adapter_bytes_max: u64,
+    /// Backend class to compute in; the worker's default where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Text<32>>,
 }
 
 /// What the node asks of an infer worker. Requests run side by side; answers name theirs.
@@ -184,6 +187,9 @@ pub enum InferResponse {
         context: u32,
         /// Backend class of this worker.
         backend: Text<32>,
+        /// What it computes on, in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<Text<64>>,
     },
     /// An adapter is loaded.
     Loaded {

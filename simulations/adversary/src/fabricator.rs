@@ -138,7 +138,7 @@ mod tests {
             role: Role::Replica,
             deadline: UnixMs(1),
         };
-        LeasedTask { lease, round: Round(1), spec, holders: List::default() }
+        LeasedTask { lease, round: Round(1), spec, holders: List::default(), backend: None }
     }
 
     fn fabricator(habit: Habit) -> (Fabricator, tempfile::TempDir) {

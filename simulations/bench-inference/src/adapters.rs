@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use openledger_models::{Adapter, GgufWriter, LlamaConfig, Site, peft};
+use openledger_models::{Adapter, GgufWriter, ModelConfig, Site, peft};
 
 /// How much an adapter changes, as [`peft::synthesize`] has it: felt, and no noise.
 const STRENGTH: f32 = 0.1;
@@ -12,9 +12,28 @@ const STRENGTH: f32 = 0.1;
 ///
 /// # Errors
 /// A model that no adapter fits.
-pub fn adapter(config: &LlamaConfig, seed: u64, rank: usize) -> Result<Adapter> {
+pub fn adapter(config: &ModelConfig, seed: u64, rank: usize) -> Result<Adapter> {
     let (json, tensors) = peft::synthesize(config, seed, rank, STRENGTH);
     Ok(Adapter::parse(&json, &tensors, config)?)
+}
+
+/// An adapter as ten steps of training leave it: A as PEFT draws it (Kaiming, uniform), B moved
+/// from 0 by about the rate of learning in each step, as Adam's first steps do (Kingma and Ba
+/// 2015), here in directions of chance: training, which agrees with itself, moves the output more.
+///
+/// # Errors
+/// A model that no adapter fits.
+pub fn young(config: &ModelConfig, seed: u64, rank: usize) -> Result<Adapter> {
+    /// Steps times rate of learning.
+    const MOVED: f32 = 10.0 * 2e-4;
+    let mut adapter = adapter(config, seed, rank)?;
+    for delta in adapter.deltas.values_mut() {
+        // The signs of random numbers are random.
+        delta.b.iter_mut().for_each(|b| *b = MOVED.copysign(*b));
+    }
+    // PEFT's usual alpha is twice the rank.
+    adapter.scale = 2.0;
+    Ok(adapter)
 }
 
 /// Writes an adapter as llama.cpp reads them: its `convert_lora_to_gguf.py` names the keys. The
@@ -24,7 +43,7 @@ pub fn adapter(config: &LlamaConfig, seed: u64, rank: usize) -> Result<Adapter> 
 /// A folder that cannot be written.
 pub fn write(
     adapter: &Adapter,
-    config: &LlamaConfig,
+    config: &ModelConfig,
     folder: &Path,
     name: &str,
 ) -> Result<PathBuf> {

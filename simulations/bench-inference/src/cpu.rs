@@ -1,4 +1,5 @@
-//! Processor time of this process, which a loaded machine stretches less than wall time.
+//! What this process uses: processor time, which a loaded machine stretches less than wall time,
+//! and memory.
 
 /// Seconds that all threads of this process were on a processor, by the scheduler's own count in
 /// nanoseconds; `None` where the system has none. Threads that ended meanwhile are not in it: the
@@ -11,4 +12,12 @@ pub fn seconds() -> Option<f64> {
         nanoseconds += counts.split_whitespace().next()?.parse::<u64>().ok()?;
     }
     Some(nanoseconds as f64 / 1e9)
+}
+
+/// Bytes of this process that are in memory; `None` where the system does not say.
+#[must_use]
+pub fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }

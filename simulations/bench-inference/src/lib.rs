@@ -6,16 +6,21 @@
 //! Deliberately absent: vectors to compare with later (the engine's and the tokenizer's own tests
 //! have those), and setting the peer up (`openledger-sim setup peers` does).
 
+pub mod accuracy;
 pub mod adapters;
 pub mod cpu;
+pub mod fingerprints;
 pub mod limits;
+pub mod memory;
 pub mod parity;
 pub mod peer;
 pub mod sequences;
+pub mod soak;
 pub mod speed;
 pub mod strings;
 pub mod subject;
+pub mod tiers;
 mod varint;
 
 pub use peer::{Peer, PeerError};
-pub use subject::{MissingError, Subject};
+pub use subject::{Class, MissingError, Subject};

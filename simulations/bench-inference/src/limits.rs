@@ -37,15 +37,115 @@ pub const PEER_THREADS: usize = 1;
 /// Tokens of a prompt before timed decoding: eight of them are prefilled in one step.
 pub const PROMPT_TOKENS: usize = 16;
 
-/// Different adapters in one step.
-pub const ADAPTERS: usize = 4;
-
-/// Their rank: the middle of what adapters of the devnet have.
+/// Rank of adapters: the middle of what adapters of the devnet have.
 pub const ADAPTER_RANK: usize = 8;
+
+/// Rank where adapters are timed: what most published ones have.
+pub const TIMED_ADAPTER_RANK: usize = 16;
+
+/// What the benchmark of accuracy runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccuracySizes {
+    /// Texts.
+    pub texts: usize,
+    /// Tokens of each.
+    pub tokens: usize,
+}
+
+/// A short text: enough to see that nothing is broken.
+pub const ACCURACY_QUICK: AccuracySizes = AccuracySizes { texts: 1, tokens: 48 };
+
+/// Long enough that attention has something to add up, and that one odd token does not decide.
+pub const ACCURACY: AccuracySizes = AccuracySizes { texts: 4, tokens: 256 };
+
+/// By so much the error of logits may exceed llama.cpp's.
+pub const ERROR_RATIO_MAX: f64 = 1.1;
+
+/// Largest mean divergence from exact distributions, in nats.
+pub const KL_MAX: f64 = 1e-3;
+
+/// Of a hundred positions so many must have the exact likeliest token.
+pub const TOP_PERCENT_MIN: f64 = 98.0;
+
+/// With keys and values of 16 bits, as llama.cpp has them: at most so much of its bytes.
+pub const MEMORY_F16_RATIO_MAX: f64 = 0.9;
+
+/// With keys and values of 8 bits: at most so much of the bytes that llama.cpp takes with 16.
+pub const MEMORY_Q8_RATIO_MAX: f64 = 0.6;
+
+/// By so much perplexity may rise with keys and values of 8 bits.
+pub const PERPLEXITY_RISE_MAX: f64 = 0.005;
+
+/// Texts that perplexity is measured over: all of the committed ones.
+pub const PERPLEXITY_TEXTS: usize = 64;
+
+/// How many adapters are where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierSizes {
+    /// Times that one is loaded and changed.
+    pub rounds: usize,
+    /// In memory, of rank 16 on all projections.
+    pub held: u64,
+    /// On disk, of rank 4 on two.
+    pub stored: u64,
+    /// Of those, called.
+    pub called: u64,
+}
+
+/// What one node is to hold.
+pub const TIERS: TierSizes = TierSizes { rounds: 25, held: 1_000, stored: 10_000, called: 500 };
+
+/// A part of it.
+pub const TIERS_QUICK: TierSizes = TierSizes { rounds: 3, held: 20, stored: 100, called: 20 };
+
+/// From a file of 9.8 MB to an adapter that requests can name.
+pub const FIRST_USE_MS_MAX: f64 = 5.0;
+
+/// From a prepared adapter to a request that runs with it instead of the one before.
+pub const SWITCH_MS_MAX: f64 = 0.1;
+
+/// Bytes of the whole process with a thousand adapters, the base among them.
+pub const HELD_BYTES_MAX: u64 = 5_000_000_000;
+
+/// How long an engine is under twice its load.
+pub const SOAK: Duration = Duration::from_secs(600);
+
+/// The same, to see that nothing is broken.
+pub const SOAK_QUICK: Duration = Duration::from_secs(20);
+
+/// Sequences that step together in it.
+pub const SOAK_SEQUENCES: usize = 16;
+
+/// Adapters in it: more than step together.
+pub const SOAK_ADAPTERS: u64 = 24;
+
+/// Longest answer in it, in tokens.
+pub const SOAK_TOKENS_MAX: u64 = 64;
+
+/// By so many bytes memory may grow after the first tenth of the time: lists that reach their
+/// longest late, and what the allocator does not give back. A leaked page is 0.4 MB.
+pub const SOAK_GROWTH_MAX: u64 = 32 << 20;
+
+/// How many claims the benchmark of fingerprints checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FingerprintSizes {
+    /// Honest answers of two chunks that every class writes, and every class checks.
+    pub honest: u64,
+    /// Answers of each cheat, checked by every class.
+    pub cheats: u64,
+}
+
+/// Enough to see that nothing is broken.
+pub const FINGERPRINTS_QUICK: FingerprintSizes = FingerprintSizes { honest: 4, cheats: 2 };
+
+/// Ten thousand honest chunks over all pairs of classes, and a thousand of each cheat by each class.
+pub const FINGERPRINTS: FingerprintSizes = FingerprintSizes { honest: 560, cheats: 1_000 };
 
 /// What a run of the speed benchmark does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
+    /// Sequences of the widest cases, and different adapters in one of them.
+    pub sequences: usize,
     /// Threads of both engines; as many as the machine has cores if none are said.
     pub threads: Option<usize>,
     /// Steps that are timed.
@@ -61,18 +161,21 @@ pub struct Sizes {
 /// Of a quick run, which must end within 50 seconds on a busy machine too; so one thread, for the
 /// reason of [`PEER_THREADS`].
 pub const QUICK: Sizes = Sizes {
+    sequences: 8,
     threads: Some(PEER_THREADS),
     steps: 16,
     prefill_tokens: 128,
-    rounds: 3,
-    time: Duration::from_secs(20),
+    rounds: 2,
+    time: Duration::from_secs(12),
 };
 
-/// Of another: long enough that a timer's tick or another program's second is not seen.
+/// Of another: long enough that a timer's tick or another program's second is not seen. One thread
+/// too: what a core does says more than what a machine happens to have.
 pub const FULL: Sizes = Sizes {
-    threads: None,
-    steps: 64,
-    prefill_tokens: 384,
+    sequences: 32,
+    threads: Some(PEER_THREADS),
+    steps: 32,
+    prefill_tokens: 512,
     rounds: 5,
     time: Duration::from_secs(300),
 };

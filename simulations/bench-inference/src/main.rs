@@ -3,11 +3,14 @@
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use openledger_bench_inference::{MissingError, Subject, parity, speed};
+use openledger_bench_inference::{
+    MissingError, Subject, accuracy, fingerprints, memory, parity, soak, speed, tiers,
+};
 
 /// Compares the inference engine with llama.cpp on one model file.
 #[derive(Parser)]
@@ -24,6 +27,9 @@ struct Arguments {
     /// One JSON object instead of lines.
     #[arg(long, global = true)]
     json: bool,
+    /// The model file; OPENLEDGER_MODEL, or the one that the installers bring, without.
+    #[arg(long, global = true, value_name = "FILE")]
+    model: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Subcommand)]
@@ -32,6 +38,16 @@ enum Benchmark {
     Parity,
     /// Tokens a second, beside llama.cpp's.
     Inference,
+    /// Logits held against the model's definition in 64 bits, beside llama.cpp's.
+    Accuracy,
+    /// Adapters from disk into memory and out, a thousand held, ten thousand stored.
+    Adapters,
+    /// Bytes of an engine with 32 adapters and 32 long sequences, beside llama.cpp's.
+    Memory,
+    /// Twice the load that the engine can carry, for ten minutes.
+    Soak,
+    /// Honest answers and cheats, told apart by what they claim to have computed.
+    Fingerprints,
 }
 
 /// The code of an exit for want of the model or the peer.
@@ -54,10 +70,21 @@ fn say(text: &str) {
 }
 
 fn command(arguments: &Arguments) -> Result<ExitCode> {
-    let subject = Subject::find()?;
     let run = match arguments.benchmark {
         Benchmark::Parity => parity::run,
         Benchmark::Inference => speed::run,
+        Benchmark::Accuracy => accuracy::run,
+        Benchmark::Fingerprints => fingerprints::run,
+        Benchmark::Adapters => tiers::run,
+        Benchmark::Memory => memory::run,
+        Benchmark::Soak => soak::run,
+    };
+    let model = arguments.model.as_deref();
+    let subject = match arguments.benchmark {
+        Benchmark::Parity | Benchmark::Inference | Benchmark::Accuracy | Benchmark::Memory => {
+            Subject::find(model)?
+        }
+        Benchmark::Adapters | Benchmark::Fingerprints | Benchmark::Soak => Subject::alone(model)?,
     };
     let figures = run(&subject, arguments.quick, &mut say)?;
     if arguments.json {

@@ -1,8 +1,9 @@
 //! Whether the tokenizer and the engine say what llama.cpp says.
 //!
-//! The engine is held against llama.cpp on the file's weights with 32-bit activations. As shipped,
-//! llama.cpp rounds activations to 8 bits: it is shown how often we agree with that, beside how
-//! often llama.cpp does with itself once its cache has another width.
+//! The reference is held against llama.cpp on the file's weights with 32-bit activations. As
+//! shipped, llama.cpp rounds activations to 8 bits: it is shown how often we agree with that,
+//! beside how often llama.cpp does with itself once its cache has another width; and how often
+//! what nodes serve with agrees with both.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,7 +20,7 @@ use crate::limits::{
 use crate::peer::{Arithmetic, Peer, Predictions, Request};
 use crate::sequences::Sequences;
 use crate::strings::Strings;
-use crate::subject::Subject;
+use crate::subject::{Class, Subject};
 
 /// How often another token is the likeliest.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -95,8 +96,10 @@ pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result
     let sequences = if quick { all.quick() } else { all };
     let tokens = sequences.tokens.as_slice();
     let positions = sequences.positions();
-    note(&format!("our engine: {positions} positions"));
-    let ours = likeliest(&mut subject.engine(subject.cores)?, tokens)?;
+    note(&format!("our reference: {positions} positions"));
+    let ours = likeliest(&mut subject.engine_of(Class::Reference, subject.cores)?, tokens)?;
+    note(&format!("our engine as shipped: {positions} positions"));
+    let served = likeliest(&mut subject.engine_of(Class::Cpu, subject.cores)?, tokens)?;
     let mut theirs = |arithmetic, what: &str| {
         note(&format!("llama.cpp {what}: {positions} positions"));
         peer.ask::<Predictions>(&Request::Predict { arithmetic, sequences: tokens })
@@ -113,6 +116,16 @@ pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result
     hold(&mut figures, &Agreement::between(&ours, &exact)?);
     let itself = Agreement::between(&wide_cache.best, &shipped)?;
     compare(&mut figures, &Agreement::between(&ours, &shipped)?, &itself);
+    let served = Agreement::between(&served, &exact)?;
+    let theirs = Agreement::between(&shipped.best, &exact)?;
+    figures.beside(
+        "argmax equal to 32-bit activations, as shipped",
+        served.percent(),
+        "%",
+        Kind::Exact,
+        "llama.cpp as shipped",
+        theirs.percent(),
+    );
     Ok(figures)
 }
 

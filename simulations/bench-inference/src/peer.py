@@ -90,6 +90,36 @@ class Peer:
             gaps.append((top[:, 1] - top[:, 0]).tolist())
         return {"best": best, "gaps": gaps}
 
+    def logits(self, tokens, adapter, path):
+        """As shipped; to a file, because they are many."""
+        self.llama.clear()
+        llama = llama_cpp.Llama(
+            model_path=str(self.path),
+            lora_path=adapter,
+            n_ctx=max(PREDICTED_BATCH, len(tokens)),
+            n_batch=min(len(tokens), PREDICTED_BATCH),
+            n_threads=self.threads,
+            n_threads_batch=self.threads,
+            logits_all=True,
+            verbose=False,
+        )
+        llama.eval(tokens)
+        llama.scores[: len(tokens)].astype("<f4").tofile(path)
+        return {}
+
+    def memory(self, adapters, sequences, tokens):
+        """Bytes beyond those of Python itself, after a full batch was run with each adapter."""
+        self.llama.clear()
+        before = resident()
+        first = list(range(1, min(tokens, PREDICTED_BATCH)))
+        lane = self.lane([first] + [[1]] * (sequences - 1), tokens - len(first))
+        for path in adapters:
+            lane.adapt(self.adapter(path))
+        lane.prefill()
+        bytes = resident() - before
+        lane.close()
+        return {"bytes": bytes}
+
     # How fast.
 
     def lane(self, prompts, steps, adapter=None):
@@ -144,14 +174,17 @@ class Lane:
         if not self.context:
             raise RuntimeError("cannot make a context")
         if adapter is not None:
-            one = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(peer.adapter(adapter))
-            scale = (ctypes.c_float * 1)(1.0)
-            if llama_cpp.llama_set_adapters_lora(self.context, one, 1, scale) != 0:
-                raise RuntimeError(f"cannot use the adapter {adapter}")
+            self.adapt(peer.adapter(adapter))
         self.batch = llama_cpp.llama_batch_init(max(tokens, len(prompts)), 0, 1)
         vocabulary = llama_cpp.llama_model_get_vocab(peer.model)
         self.shape = (llama_cpp.llama_vocab_n_tokens(vocabulary),)
         self.following = []
+
+    def adapt(self, adapter):
+        one = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
+        scale = (ctypes.c_float * 1)(1.0)
+        if llama_cpp.llama_set_adapters_lora(self.context, one, 1, scale) != 0:
+            raise RuntimeError("cannot use an adapter")
 
     def run(self, rows):
         """Rows of token, position, sequence, and whether its logits are wanted."""
@@ -187,6 +220,11 @@ class Lane:
     def close(self):
         llama_cpp.llama_batch_free(self.batch)
         llama_cpp.llama_free(self.context)
+
+
+def resident():
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
 
 
 def timed(work):

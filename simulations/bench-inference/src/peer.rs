@@ -80,6 +80,24 @@ pub enum Request<'a> {
         /// Token ids.
         sequences: &'a [Vec<u32>],
     },
+    /// The logits at every position, as 32-bit numbers in a file.
+    Logits {
+        /// Token ids.
+        tokens: &'a [u32],
+        /// An adapter.
+        adapter: Option<&'a Path>,
+        /// The file.
+        path: &'a Path,
+    },
+    /// What a context of so many sequences takes, with adapters loaded.
+    Memory {
+        /// Adapter files.
+        adapters: &'a [std::path::PathBuf],
+        /// Sequences.
+        sequences: usize,
+        /// Tokens of each.
+        tokens: usize,
+    },
     /// Times steps of greedy decoding.
     Decode {
         /// What each sequence begins with.
@@ -102,6 +120,8 @@ impl Request<'_> {
             Self::About => "about",
             Self::Tokenize { .. } => "tokenize",
             Self::Predict { .. } => "predict",
+            Self::Logits { .. } => "logits",
+            Self::Memory { .. } => "memory",
             Self::Decode { .. } => "decode",
             Self::Prefill { .. } => "prefill",
         }

@@ -76,7 +76,7 @@ fn read(mut left: &[u8]) -> Option<(&[u8], Vec<Vec<u32>>)> {
 
 fn prompts(tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
     let all = PROMPTS.trim_end().split("\n----\n").map(|prompt| {
-        let mut tokens = tokenizer.encode(prompt, SpecialTokens::Parse);
+        let mut tokens = tokenizer.encode_with_bos(prompt, SpecialTokens::Parse);
         tokens.truncate(SEQUENCE_TOKENS_MAX);
         tokens
     });

@@ -1,8 +1,9 @@
 //! How fast the engine is, beside llama.cpp as its package ships it.
 //!
-//! In each round every case is run by us and then by the peer; medians over the rounds are shown.
-//! All figures are timed: none has a bar. The engine here is the correct reference of 32-bit
-//! numbers, llama.cpp rounds to 8 bits, so the ratio says what that and its instruction sets buy.
+//! In each round every case is run by us and then by the peer, on one thread each; medians over the
+//! rounds are shown. (Started under `taskset -c N`, both stay on one core.) All figures are timed:
+//! none has a bar. The engine is the one that nodes serve with, in its default class; the reference
+//! of 32-bit numbers is timed beside it where it says what rounding to 12 bits buys.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,30 +17,36 @@ use openledger_wire::ids::BlobId;
 
 use crate::adapters;
 use crate::cpu;
-use crate::limits::{ADAPTER_RANK, ADAPTERS, FULL, PROMPT_TOKENS, QUICK, Sizes};
+use crate::limits::{FULL, PROMPT_TOKENS, QUICK, Sizes, TIMED_ADAPTER_RANK};
 use crate::peer::{Peer, Request, Took};
-use crate::subject::Subject;
+use crate::subject::{Class, Subject};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Case {
     /// So many sequences step together.
     Decode(usize),
-    /// Sequences step together, each with an adapter of its own.
-    Adapters,
+    /// So many sequences step together, each with an adapter of its own.
+    Adapters(usize),
     /// One prompt to its first token.
     Prefill,
 }
 
-const CASES: [Case; 5] =
-    [Case::Decode(1), Case::Decode(4), Case::Decode(8), Case::Adapters, Case::Prefill];
-
 impl Case {
+    /// Those of a run.
+    fn all(sizes: &Sizes) -> Vec<Self> {
+        let many = sizes.sequences;
+        let mut cases = vec![Self::Decode(1), Self::Decode(8), Self::Decode(many)];
+        cases.dedup();
+        cases.extend([Self::Adapters(many), Self::Prefill]);
+        cases
+    }
+
     fn name(self, sizes: &Sizes) -> String {
         match self {
             Self::Decode(1) => "decode, 1 sequence".to_owned(),
             Self::Decode(count) => format!("decode, {count} sequences"),
-            Self::Adapters => format!("decode, {ADAPTERS} sequences, {ADAPTERS} adapters"),
+            Self::Adapters(count) => format!("decode, {count} sequences, {count} adapters"),
             Self::Prefill => format!("prefill, {} tokens", sizes.prefill_tokens),
         }
     }
@@ -47,8 +54,7 @@ impl Case {
     /// Tokens of one run.
     const fn tokens(self, sizes: &Sizes) -> usize {
         match self {
-            Self::Decode(count) => count * sizes.steps,
-            Self::Adapters => ADAPTERS * sizes.steps,
+            Self::Decode(count) | Self::Adapters(count) => count * sizes.steps,
             Self::Prefill => sizes.prefill_tokens,
         }
     }
@@ -56,15 +62,21 @@ impl Case {
     /// What the peer is, and how it differs.
     fn peer(self, name: &str) -> String {
         match self {
-            Self::Adapters => format!("{name}, a context for each adapter, in turn"),
+            Self::Adapters(_) => format!("{name}, a context for each adapter, in turn"),
             Self::Decode(_) | Self::Prefill => name.to_owned(),
         }
     }
+
+    /// Whether the reference is timed too: where one sequence shows what it costs.
+    const fn has_reference(self) -> bool {
+        matches!(self, Self::Decode(1) | Self::Prefill)
+    }
 }
 
-/// Both engines, ready.
+/// The engines, ready.
 struct Bench {
     engine: Engine,
+    reference: Engine,
     peer: Peer,
     sizes: Sizes,
     text: Vec<u32>,
@@ -85,36 +97,67 @@ pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result
     figures.show("model", subject.file_name(), "", Kind::Timed);
     note("starting llama.cpp");
     let mut bench = Bench::new(subject, sizes, threads)?;
-    let mut runs: Vec<(Case, Vec<Took>, Vec<Took>)> =
-        CASES.iter().map(|case| (*case, Vec::new(), Vec::new())).collect();
+    let mut runs: Vec<Runs> = Case::all(&sizes).into_iter().map(Runs::of).collect();
     let mut rounds = 0u64;
     while rounds < sizes.rounds as u64 && (rounds == 0 || begun.elapsed() < sizes.time) {
         rounds += 1;
         note(&format!("round {rounds} of {}", sizes.rounds));
-        for (case, ours, theirs) in &mut runs {
-            ours.push(bench.ours(*case)?);
+        for Runs { case, ours, theirs, reference } in &mut runs {
+            ours.push(ours_of(&mut bench.engine, &bench.text, &sizes, *case)?);
             theirs.push(bench.theirs(*case)?);
+            if case.has_reference() {
+                reference.push(ours_of(&mut bench.reference, &bench.text, &sizes, *case)?);
+            }
         }
     }
     figures.show("rounds", rounds, "", Kind::Timed);
     figures.show("threads", threads as u64, "", Kind::Timed);
+    figures.show("class", bench.engine.options().class(), "", Kind::Timed);
+    figures.show("kernels", bench.engine.device(), "", Kind::Timed);
     let name = bench.peer.name();
-    for (case, ours, theirs) in &runs {
-        show(&mut figures, *case, &sizes, &name, [ours, theirs])?;
+    for runs in &runs {
+        show(&mut figures, &sizes, &name, runs)?;
     }
+    show_share(&mut figures, &sizes, &runs);
     Ok(figures)
 }
 
-/// A case in three figures.
-fn show(
-    figures: &mut Figures,
+/// What a case took, round by round.
+struct Runs {
     case: Case,
-    sizes: &Sizes,
-    name: &str,
-    runs: [&[Took]; 2],
-) -> Result<()> {
+    ours: Vec<Took>,
+    theirs: Vec<Took>,
+    reference: Vec<Took>,
+}
+
+impl Runs {
+    const fn of(case: Case) -> Self {
+        Self { case, ours: Vec::new(), theirs: Vec::new(), reference: Vec::new() }
+    }
+}
+
+/// The throughput that is left when every sequence has an adapter of its own.
+fn show_share(figures: &mut Figures, sizes: &Sizes, runs: &[Runs]) {
+    let seconds = |wanted: Case| {
+        let runs = runs.iter().find(|runs| runs.case == wanted)?;
+        Some(median(runs.ours.iter().map(|took| took.seconds).collect()))
+    };
+    let many = sizes.sequences;
+    if let (Some(base), Some(adapted)) =
+        (seconds(Case::Decode(many)), seconds(Case::Adapters(many)))
+        && adapted > 0.0
+    {
+        let name = format!("decode, {many} sequences: share left by {many} adapters");
+        figures.show(&name, rounded(base / adapted), "", Kind::Timed);
+    }
+}
+
+/// A case in three figures, or four.
+fn show(figures: &mut Figures, sizes: &Sizes, name: &str, runs: &Runs) -> Result<()> {
+    let case = runs.case;
     let (what, peer) = (case.name(sizes), case.peer(name));
-    let medians = |of: fn(&Took) -> f64| runs.map(|runs| median(runs.iter().map(of).collect()));
+    let both = [&runs.ours, &runs.theirs];
+    let medians = |of: fn(&Took) -> f64| both.map(|runs| median(runs.iter().map(of).collect()));
     let [ours, theirs] = medians(|took| took.seconds);
     ensure!(ours > 0.0 && theirs > 0.0, "time {what}: it took no time ({ours} s, {theirs} s)");
     let rate = |seconds: f64| rounded(case.tokens(sizes) as f64 / seconds);
@@ -124,6 +167,10 @@ fn show(
     let [ours, theirs] = medians(|took| took.cpu_seconds);
     let busy = format!("{what}: CPU time");
     figures.beside(&busy, rounded(ours), "s", Kind::Timed, &peer, rounded(theirs));
+    if !runs.reference.is_empty() {
+        let reference = median(runs.reference.iter().map(|took| took.seconds).collect());
+        figures.show(&format!("{what}: the reference"), rate(reference), "tokens/s", Kind::Timed);
+    }
     Ok(())
 }
 
@@ -133,7 +180,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// The middle one; of an even number the lower of the two in the middle. 0 of none.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or_default()
 }
@@ -141,69 +188,68 @@ fn median(mut values: Vec<f64>) -> f64 {
 impl Bench {
     fn new(subject: &Subject, sizes: Sizes, threads: usize) -> Result<Self> {
         let peer = Peer::start(&subject.python, &subject.path, threads)?;
-        let mut engine = subject.engine(threads)?;
+        let mut engine = subject.engine_of(Class::Cpu, threads)?;
+        let reference = subject.engine_of(Class::Reference, threads)?;
         let config = subject.model.config();
         let folder = tempfile::tempdir().context("make a folder for adapters")?;
         let mut files = Vec::new();
-        for number in 0..ADAPTERS {
-            let adapter = adapters::adapter(config, number as u64, ADAPTER_RANK)?;
+        for number in 0..sizes.sequences {
+            let adapter = adapters::adapter(config, number as u64, TIMED_ADAPTER_RANK)?;
             let name = format!("adapter-{number}.gguf");
             files.push(adapters::write(&adapter, config, folder.path(), &name)?);
             engine.put_adapter(adapter_id(number), adapter)?;
         }
         let text = text(subject.model.tokenizer());
         ensure!(!text.is_empty(), "make prompts: the tokenizer finds no tokens in plain English");
-        Ok(Self { engine, peer, sizes, text, files, _folder: folder })
-    }
-
-    /// So many prompts, each another piece of the text.
-    fn prompts(&self, count: usize, tokens: usize) -> Vec<Vec<u32>> {
-        let from = |start| self.text.iter().cycle().skip(start).take(tokens).copied().collect();
-        (0..count).map(|number| from(number * tokens)).collect()
-    }
-
-    fn ours(&mut self, case: Case) -> Result<Took> {
-        match case {
-            Case::Decode(count) => {
-                let prompts = self.prompts(count, PROMPT_TOKENS);
-                decode(&mut self.engine, &prompts, false, self.sizes.steps)
-            }
-            Case::Adapters => {
-                let prompts = self.prompts(ADAPTERS, PROMPT_TOKENS);
-                decode(&mut self.engine, &prompts, true, self.sizes.steps)
-            }
-            Case::Prefill => {
-                for prompt in self.prompts(1, self.sizes.prefill_tokens) {
-                    self.engine.submit(Ask::greedy(prompt, 1))?;
-                }
-                timed(|| {
-                    while !self.engine.is_idle() {
-                        step(&mut self.engine)?;
-                    }
-                    Ok(())
-                })
-            }
-        }
+        Ok(Self { engine, reference, peer, sizes, text, files, _folder: folder })
     }
 
     fn theirs(&mut self, case: Case) -> Result<Took> {
         let steps = self.sizes.steps;
         let took = match case {
             Case::Decode(count) => {
-                let prompts = self.prompts(count, PROMPT_TOKENS);
+                let prompts = prompts(&self.text, count, PROMPT_TOKENS);
                 self.peer.ask(&Request::Decode { prompts: &prompts, steps, adapters: &[] })
             }
-            Case::Adapters => {
-                let prompts = self.prompts(ADAPTERS, PROMPT_TOKENS);
+            Case::Adapters(count) => {
+                let prompts = prompts(&self.text, count, PROMPT_TOKENS);
                 let adapters = self.files.as_slice();
                 self.peer.ask(&Request::Decode { prompts: &prompts, steps, adapters })
             }
             Case::Prefill => {
-                let prompt = self.prompts(1, self.sizes.prefill_tokens).concat();
+                let prompt = prompts(&self.text, 1, self.sizes.prefill_tokens).concat();
                 self.peer.ask(&Request::Prefill { prompt: &prompt })
             }
         };
         Ok(took?)
+    }
+}
+
+/// So many prompts, each another piece of the text.
+fn prompts(text: &[u32], count: usize, tokens: usize) -> Vec<Vec<u32>> {
+    let from = |start| text.iter().cycle().skip(start).take(tokens).copied().collect();
+    (0..count).map(|number| from(number * tokens)).collect()
+}
+
+fn ours_of(engine: &mut Engine, text: &[u32], sizes: &Sizes, case: Case) -> Result<Took> {
+    match case {
+        Case::Decode(count) => {
+            decode(engine, &prompts(text, count, PROMPT_TOKENS), false, sizes.steps)
+        }
+        Case::Adapters(count) => {
+            decode(engine, &prompts(text, count, PROMPT_TOKENS), true, sizes.steps)
+        }
+        Case::Prefill => {
+            for prompt in prompts(text, 1, sizes.prefill_tokens) {
+                engine.submit(Ask::greedy(prompt, 1))?;
+            }
+            timed(|| {
+                while !engine.is_idle() {
+                    step(engine)?;
+                }
+                Ok(())
+            })
+        }
     }
 }
 

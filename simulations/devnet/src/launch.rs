@@ -218,7 +218,11 @@ impl Network {
         self.fund_all(name, urls, Vec::new()).await
     }
 
-    async fn fund_all(
+    /// Funds a campaign for pages and answers.
+    ///
+    /// # Errors
+    /// The coordinator's reason.
+    pub async fn fund_all(
         &self,
         name: &str,
         urls: Vec<String>,

@@ -110,6 +110,21 @@ pub const ROOT_TIME_MAX: Duration = Duration::from_secs(90);
 pub const SMALL_DISK_MIB: usize = 192;
 /// How long that disk is full: a node writes several times meanwhile.
 pub const DISK_FULL: Duration = Duration::from_secs(20);
+/// A node whose disk has room again says so within this time: several of its looks.
+pub const ROOM_TIME_MAX: Duration = Duration::from_secs(30);
+/// Streams whose server is killed.
+pub const STREAMS_CUT: usize = 3;
+/// Tries for that: who serves a call may have ended it before it is found and killed.
+pub const STREAM_TRIES: usize = 4;
+/// Tokens of an answer that is cut: some seconds on a machine where other engines work.
+pub const STREAM_TOKENS_MAX: u32 = 160;
+/// A call that is not over by then hangs: a dead server is noticed within seconds, and the rest of
+/// the answer takes as long as the whole of it.
+pub const STREAM_TIME_MAX: Duration = Duration::from_secs(150);
+/// One stream; events of one token have some hundred bytes.
+pub const STREAM_BYTES_MAX: usize = 4 << 20;
+/// A model file that was cut short is whole again within this time: noticed, fetched and verified.
+pub const MEND_TIME_MAX: Duration = Duration::from_secs(90);
 /// A restarted process is asked so often whether it answers.
 pub const ANSWER_PAUSE: Duration = Duration::from_millis(5);
 /// The bar for the time from a restart to an answer.

@@ -103,7 +103,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         small_disk: arguments.chaos && disk::is_possible(),
     };
     let fills_disk = size.small_disk;
-    let chaos = Chaos { seed: arguments.seed, kills: arguments.kills, fills_disk };
+    let (seed, kills, serves) = (arguments.seed, arguments.kills, size.model.is_some());
+    let chaos = Chaos { seed, kills, fills_disk, serves };
     let chaos = arguments.chaos.then_some(chaos);
     devnet::check_size(&size, chaos.as_ref())?;
     let (folder, is_own) = match &arguments.dir {

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use openledger_models::{AdapterBundle, Gguf, LlamaConfig, Mapped, peft};
+use openledger_models::{AdapterBundle, Gguf, Mapped, ModelConfig, peft};
 use openledger_wire::BlobId;
 use serde::Deserialize;
 use serde_json::json;
@@ -99,7 +99,7 @@ pub async fn plant(
 fn make(model: &Path, folder: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let shape = || {
         let file = Mapped::open(model)?;
-        Ok::<_, anyhow::Error>(LlamaConfig::from_gguf(&Gguf::parse(&file)?, &file)?)
+        Ok::<_, anyhow::Error>(ModelConfig::from_gguf(&Gguf::parse(&file)?, &file)?)
     };
     let shape = shape().with_context(|| format!("read the model {}", model.display()))?;
     std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -148,6 +148,17 @@ impl Models {
             })
         };
         of(0).chain(of(limits::TEMPERATURE_PERMILLE)).collect()
+    }
+
+    /// Further work, other for each number: one prompt with every adapter.
+    #[must_use]
+    pub fn more_work(&self, number: u32) -> Vec<Infer> {
+        let mut work = self.work();
+        work.truncate(self.adapters.len());
+        for one in &mut work {
+            one.prompts = vec![chat(&format!("Name a word that begins with letter {number}."))];
+        }
+        work
     }
 }
 

@@ -97,6 +97,8 @@ pub struct ModelCounts {
 pub struct CallCounts {
     /// Begun at peers.
     pub forwarded: u64,
+    /// Taken up elsewhere after a peer was lost in the middle.
+    pub resumed: u64,
     /// Of peers, answered.
     pub for_peers: u64,
 }

@@ -68,6 +68,9 @@ pub fn figures(network: &Network, findings: &Findings) -> Figures {
     }
     if let Some((injected, kept)) = &findings.chaos {
         faults(&mut figures, injected);
+        if network.models.is_some() {
+            served_faults(&mut figures, injected);
+        }
         promises(&mut figures, network, findings, injected, kept);
     }
     let seconds = (findings.time.as_secs_f64() * 10.0).round() / 10.0;
@@ -111,8 +114,13 @@ fn faults(figures: &mut Figures, injected: &Injected) {
     figures.show("times that the chain fell silent", injected.silences, "", Kind::Exact);
     let full = injected.full_disks;
     figures.show("times that a node's disk was full", full, "", Kind::Exact);
-    let silent = injected.full_disks_silent;
-    figures.equals("nodes that ended by it without naming it", silent, 0);
+    for (name, count) in [
+        ("nodes that did not name it", injected.full_disks_silent),
+        ("nodes that ended by it", injected.full_disks_ended),
+        ("nodes that took it for full when it was not any more", injected.full_disks_lasting),
+    ] {
+        figures.equals(name, count, 0);
+    }
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     for (what, name) in [("coordinator", "coordinator"), ("chain", "chain"), ("any", "")] {
         let Some(slowest) = injected.slowest(name) else { continue };
@@ -125,6 +133,32 @@ fn faults(figures: &mut Figures, injected: &Injected) {
             format!("<= {}", millis(bar)),
             slowest <= bar,
         );
+    }
+}
+
+/// Faults of what nodes serve.
+fn served_faults(figures: &mut Figures, injected: &Injected) {
+    let infer = injected.kills.get("infer workers").copied().unwrap_or_default();
+    figures.at_least("infer workers ended by kill -9", infer, 1);
+    let calls = &injected.calls;
+    let bar = limits::STREAMS_CUT as u64;
+    figures.at_least("streams whose server was killed in the middle", calls.cut, bar);
+    figures.show("of these, whole in the end", calls.whole, "", Kind::Exact);
+    let typed: u64 = calls.typed.values().sum();
+    figures.show("of these, ended by an error with a code", typed, "", Kind::Exact);
+    figures.equals("of these, that hung", calls.never, 0);
+    figures.equals("of these, ended otherwise", calls.odd.len() as u64, 0);
+    figures.show("calls taken up by another server", calls.resumed, "", Kind::Exact);
+    figures.at_least("calls of unknown models and adapters", calls.unknown, 1);
+    let odd = calls.unknown_odd.len() as u64;
+    figures.equals("of these, not answered by an error that says so", odd, 0);
+    figures.at_least("model files cut short", injected.files_cut, 2);
+    figures.equals("of these, not named by their nodes", injected.files_unnamed, 0);
+    let lost = injected.files_mended.iter().filter(|mended| mended.is_none()).count() as u64;
+    figures.equals("of these, not got again from peers", lost, 0);
+    if let Some(slowest) = injected.files_mended.iter().copied().flatten().max() {
+        let ms = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
+        figures.show("until they were whole again, longest", ms, "ms", Kind::Timed);
     }
 }
 
@@ -233,6 +267,15 @@ pub fn summary(network: &Network, findings: &Findings) -> String {
         text.push_str(&format!("\nclaimed from the root of epoch {}:\n", claims.epoch));
         for account in &claims.accounts {
             text.push_str(&format!("  {:<10} {} OPEN\n", account.name, account.on_chain));
+        }
+    }
+    if let Some((injected, _)) = &findings.chaos {
+        let calls = &injected.calls;
+        for (code, count) in &calls.typed {
+            text.push_str(&format!("streams ended by the error {code}: {count}\n"));
+        }
+        for seen in calls.odd.iter().chain(&calls.unknown_odd) {
+            text.push_str(&format!("a call ended oddly: {seen}\n"));
         }
     }
     for sentence in findings.tally.wronged(&findings.noted).iter().take(10) {

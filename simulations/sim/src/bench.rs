@@ -22,8 +22,15 @@ use crate::random::Random;
 pub const NAMES: &[&str] = &["rules"];
 
 /// The others, each with the program that has it.
-pub const PROGRAMS: &[(&str, &str)] =
-    &[("inference", "openledger-bench-inference"), ("parity", "openledger-bench-inference")];
+pub const PROGRAMS: &[(&str, &str)] = &[
+    ("accuracy", "openledger-bench-inference"),
+    ("adapters", "openledger-bench-inference"),
+    ("fingerprints", "openledger-bench-inference"),
+    ("inference", "openledger-bench-inference"),
+    ("memory", "openledger-bench-inference"),
+    ("parity", "openledger-bench-inference"),
+    ("soak", "openledger-bench-inference"),
+];
 
 /// How much a benchmark is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +62,18 @@ pub fn program(name: &str) -> Result<Option<PathBuf>> {
     Ok(Some(path))
 }
 
-/// Runs a benchmark of another program, which shows its figures itself; gives its exit code.
+/// Runs a benchmark of another program, on a model file if one is named; it shows its figures
+/// itself. Gives its exit code.
 ///
 /// # Errors
 /// When it does not start, or is killed.
-pub fn start(program: &Path, name: &str, size: Size, json: bool) -> Result<u8> {
+pub fn start(
+    program: &Path,
+    name: &str,
+    size: Size,
+    model: Option<&Path>,
+    json: bool,
+) -> Result<u8> {
     let mut command = Command::new(program);
     command.arg(name);
     match size {
@@ -67,6 +81,9 @@ pub fn start(program: &Path, name: &str, size: Size, json: bool) -> Result<u8> {
         Size::Quick => command.arg("--quick"),
         Size::Full => command.arg("--full"),
     };
+    if let Some(model) = model {
+        command.arg("--model").arg(model);
+    }
     if json {
         command.arg("--json");
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -52,6 +53,9 @@ enum Command {
         /// Production sizes.
         #[arg(long)]
         full: bool,
+        /// The model file of a benchmark that has one.
+        #[arg(long, value_name = "FILE")]
+        model: Option<PathBuf>,
         /// One JSON object instead of lines.
         #[arg(long)]
         json: bool,
@@ -105,14 +109,20 @@ fn command(command: Command) -> Result<ExitCode> {
             println!("{report:#?}");
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Bench { name, quick, full, json } => match bench::program(&name)? {
+        Command::Bench { name, quick, full, model, json } => match bench::program(&name)? {
             Some(program) => {
                 let size = match (quick, full) {
                     (true, _) => bench::Size::Quick,
                     (_, true) => bench::Size::Full,
                     _ => bench::Size::Default,
                 };
-                return Ok(ExitCode::from(bench::start(&program, &name, size, json)?));
+                return Ok(ExitCode::from(bench::start(
+                    &program,
+                    &name,
+                    size,
+                    model.as_deref(),
+                    json,
+                )?));
             }
             None => (bench::run(&name, full)?, json),
         },

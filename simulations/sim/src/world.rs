@@ -48,6 +48,8 @@ pub enum Conduct {
     TieForger,
     /// Answers prompts rightly, in a body of a version that the rules do not know.
     OddVersion,
+    /// Does the work, but checks answers with a backend of another class than it is told.
+    OtherClass,
 }
 
 /// Parameters of a world.

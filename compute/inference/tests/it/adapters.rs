@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use openledger_inference::{
-    AdapterSetError, AdapterStoreError, Engine, EngineOptions, Request, SubmitError,
+    AdapterSetError, AdapterStoreError, Engine, EngineOptions, PreparedAdapter, Request,
+    SubmitError,
 };
 use openledger_models::Model;
 
@@ -111,7 +112,9 @@ fn replacing_and_dropping_leave_running_sequences_their_generation() {
 fn room_is_made_from_what_is_unused_longest_and_never_from_what_runs() {
     let model = tiny::model();
     let one = adapter(model.config(), 1, 4);
-    let options = EngineOptions { adapters_bytes_max: 3 * one.bytes(), ..EngineOptions::default() };
+    let storage = engine(&model).adapter_storage();
+    let bytes = PreparedAdapter::new(model.config(), one.clone(), storage).unwrap().bytes();
+    let options = EngineOptions { adapters_bytes_max: 3 * bytes, ..EngineOptions::default() };
     let mut engine = Engine::new(Arc::clone(&model), options).unwrap();
     let held = |engine: &Engine| engine.adapters().iter().map(|a| a.0.0[0]).collect::<Vec<_>>();
     for id in 1..=3 {
@@ -130,7 +133,7 @@ fn room_is_made_from_what_is_unused_longest_and_never_from_what_runs() {
     finish(&mut engine);
     engine.put_adapter(blob(5), one.clone()).unwrap();
     assert_eq!(held(&engine), [1, 4, 5]);
-    let large = adapter(model.config(), 1, 16);
+    let large = adapter(model.config(), 1, 64);
     let error = engine.put_adapter(blob(6), large).unwrap_err();
     assert!(matches!(error, AdapterStoreError::TooLarge { .. }), "{error}");
     assert_eq!(held(&engine), [1, 4, 5], "a refusal puts nothing out");

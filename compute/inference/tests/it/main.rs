@@ -5,10 +5,18 @@
 
 mod adapters;
 mod batching;
+mod cpu;
+mod echo;
+mod fairness;
+mod families;
 mod lifecycle;
+mod merging;
 mod parity;
 mod plain;
+mod prefix;
 mod real;
 mod scripted;
+mod soak;
 mod support;
+mod tiers;
 mod tiny;

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
-use openledger_inference::{Engine, EngineOptions};
+use openledger_inference::{BackendKind, Engine, EngineOptions};
 
 use crate::support::real_model;
 
@@ -68,9 +68,14 @@ impl Misses {
     }
 }
 
+fn engine(backend: BackendKind) -> Engine {
+    let options = EngineOptions { backend, ..EngineOptions::default() };
+    Engine::new(real_model(), options).unwrap()
+}
+
 #[test]
 fn the_likeliest_token_is_llama_cpps_at_99_of_100_positions_and_close_at_the_others() {
-    let mut engine = Engine::new(real_model(), EngineOptions::default()).unwrap();
+    let mut engine = engine(BackendKind::Reference);
     let (mut exact, mut shipped) = (Misses::default(), Misses::default());
     let rounded = vectors("logits-8bit.bin");
     for (vector, rounded) in vectors("logits.bin").iter().zip(&rounded) {
@@ -94,4 +99,72 @@ fn the_likeliest_token_is_llama_cpps_at_99_of_100_positions_and_close_at_the_oth
     assert!(exact.positions >= 2_560);
     assert!(exact.misses * 100 <= exact.positions, "{exact:?}");
     assert!(exact.widest <= 1_000, "{exact:?}");
+}
+
+/// How far another backend's logits lie from the reference's.
+#[derive(Debug, Default)]
+struct Distance {
+    positions: usize,
+    /// Positions with another likeliest token.
+    misses: usize,
+    /// Of the differences, and of the reference's logits around their mean.
+    squares: [f64; 2],
+    /// Of all positions together.
+    divergence: f64,
+}
+
+impl Distance {
+    fn count(&mut self, expected: &[f32], found: &[f32]) {
+        let best = |logits: &[f32]| {
+            let first = |best: usize, (at, logit): (usize, &f32)| {
+                if *logit > logits[best] { at } else { best }
+            };
+            logits.iter().enumerate().fold(0, first)
+        };
+        self.positions += 1;
+        self.misses += usize::from(best(expected) != best(found));
+        let mean = expected.iter().map(|x| f64::from(*x)).sum::<f64>() / expected.len() as f64;
+        for (a, b) in expected.iter().zip(found) {
+            self.squares[0] += f64::from(a - b).powi(2);
+            self.squares[1] += (f64::from(*a) - mean).powi(2);
+        }
+        let (ours, theirs) = (log_probabilities(expected), log_probabilities(found));
+        let pairs = ours.iter().zip(theirs);
+        self.divergence += pairs.map(|(a, b)| a.exp() * (a - b)).sum::<f64>();
+    }
+
+    /// Relative error, divergence (Kullback and Leibler) and share of equal likeliest tokens.
+    fn figures(&self) -> (f64, f64, f64) {
+        let positions = self.positions as f64;
+        let relative = (self.squares[0] / self.squares[1]).sqrt();
+        (relative, self.divergence / positions, 1.0 - self.misses as f64 / positions)
+    }
+}
+
+fn log_probabilities(logits: &[f32]) -> Vec<f64> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|logit| f64::from(logit - top).exp()).sum();
+    logits.iter().map(|logit| f64::from(logit - top) - total.ln()).collect()
+}
+
+#[test]
+fn logits_of_12_bit_activations_stay_close_to_the_references() {
+    let (mut reference, mut fast) = (engine(BackendKind::Reference), engine(BackendKind::Int12));
+    let (mut all, mut misses) = (Distance::default(), Misses::default());
+    for vector in vectors("logits.bin") {
+        let expected = reference.logits_of(&vector.tokens, &[]).unwrap();
+        let mut visit = |position: usize, logits: &[f32]| {
+            all.count(&expected[position], logits);
+            let first = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
+            misses.count(&vector, position, (0..logits.len()).fold(0, first) as u32);
+            core::ops::ControlFlow::Continue(())
+        };
+        fast.each_logits(&vector.tokens, &[], 0, &mut visit).unwrap();
+    }
+    let (relative, divergence, agreement) = all.figures();
+    println!("{relative:.5} {divergence:.6} {agreement:.4}, and of llama.cpp's tokens: {misses:?}");
+    assert!(all.positions >= 2_560);
+    assert!(divergence <= 1e-3, "{divergence}");
+    assert!(agreement >= 0.98, "{agreement}");
+    assert!(relative <= 0.05, "{relative}");
 }

@@ -32,7 +32,7 @@ impl Backend for Script {
             values[token as usize] = 20.0;
             match wants {
                 Wants::Nothing => RowOutput::Nothing,
-                Wants::Logits => RowOutput::Logits(values),
+                Wants::Logits => RowOutput::Logits { logits: values, hidden: vec![0.0] },
                 Wants::Hidden => RowOutput::Hidden(values),
             }
         };
@@ -58,7 +58,7 @@ fn answer(text: &str, tokens_max: usize, stop: &[&str]) -> Answer {
 }
 
 fn ended(answer: &Answer) -> (FinishReason, usize) {
-    let (reason, Usage { completion_tokens, prompt_tokens }) = answer.end.unwrap();
+    let (reason, Usage { completion_tokens, prompt_tokens, .. }) = answer.end.unwrap();
     assert_eq!((prompt_tokens, completion_tokens), (1, answer.tokens.len()));
     (reason, completion_tokens)
 }

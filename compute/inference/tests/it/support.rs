@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use openledger_inference::{
-    Backend, BackendError, Engine, EngineOptions, Event, FinishReason, ReferenceBackend, Request,
-    RowOutput, SequenceId, StepPlan, Usage,
+    Backend, BackendError, BackendKind, CpuBackend, Engine, EngineOptions, Event, FinishReason,
+    ReferenceBackend, Request, RowOutput, SequenceId, StepPlan, Usage,
 };
 use openledger_models::peft::synthesize;
-use openledger_models::{Adapter, LlamaConfig, Model};
+use openledger_models::{Adapter, Model, ModelConfig};
 use openledger_wire::ids::BlobId;
+
+/// What every promise is tested on.
+pub(crate) const BACKENDS: [BackendKind; 2] = [BackendKind::Reference, BackendKind::Int12];
 
 /// An id.
 pub(crate) fn blob(number: u8) -> BlobId {
@@ -19,7 +22,7 @@ pub(crate) fn blob(number: u8) -> BlobId {
 }
 
 /// A random adapter that is felt.
-pub(crate) fn adapter(config: &LlamaConfig, seed: u64, rank: usize) -> Adapter {
+pub(crate) fn adapter(config: &ModelConfig, seed: u64, rank: usize) -> Adapter {
     let (json, tensors) = synthesize(config, seed, rank, 0.3);
     Adapter::parse(&json, &tensors, config).unwrap()
 }
@@ -37,6 +40,16 @@ pub(crate) fn real_model_path() -> PathBuf {
     path.unwrap_or_default().into()
 }
 
+/// Tokens of a prompt that were found. Equal to any other: answers must not depend on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cached(pub(crate) usize);
+
+impl PartialEq for Cached {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// Everything that a sequence gave: tokens and numbers bit for bit, text, and its end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Answer {
@@ -44,7 +57,9 @@ pub(crate) struct Answer {
     /// Bits of the log-probability of each token and of the likeliest ones.
     pub(crate) bits: Vec<u32>,
     pub(crate) text: String,
+    /// Without the tokens that were found: those depend on company.
     pub(crate) end: Option<(FinishReason, Usage)>,
+    pub(crate) cached_tokens: Cached,
     pub(crate) failure: Option<String>,
 }
 
@@ -60,7 +75,10 @@ pub(crate) fn note(answers: &mut BTreeMap<SequenceId, Answer>, events: Vec<Event
                 answer.bits.push(logprob.to_bits());
                 answer.bits.extend(top.iter().flat_map(|(id, lp)| [*id, lp.to_bits()]));
             }
-            Event::Finished { reason, usage, .. } => answer.end = Some((reason, usage)),
+            Event::Finished { reason, usage, .. } => {
+                answer.cached_tokens = Cached(usage.cached_tokens);
+                answer.end = Some((reason, Usage { cached_tokens: 0, ..usage }));
+            }
             Event::Failed { error, .. } => answer.failure = Some(error.to_string()),
         }
     }
@@ -100,8 +118,8 @@ pub(crate) struct Watch {
     pub(crate) adapters: AtomicUsize,
 }
 
-/// The reference backend, watched.
-struct Watched(ReferenceBackend, Arc<Watch>);
+/// A backend, watched.
+struct Watched(Box<dyn Backend>, Arc<Watch>);
 
 impl Backend for Watched {
     fn name(&self) -> &'static str {
@@ -122,7 +140,11 @@ impl Backend for Watched {
 /// An engine whose backend is watched.
 pub(crate) fn watched(model: &Arc<Model>, options: EngineOptions) -> (Engine, Arc<Watch>) {
     let watch = Arc::new(Watch::default());
-    let backend = ReferenceBackend::new(Arc::clone(model), &options).unwrap();
+    let own = Arc::clone(model);
+    let backend: Box<dyn Backend> = match options.backend {
+        BackendKind::Int12 => Box::new(CpuBackend::new(own, &options, &mut |_, _| ()).unwrap()),
+        BackendKind::Reference => Box::new(ReferenceBackend::new(own, &options).unwrap()),
+    };
     let backend = Box::new(Watched(backend, Arc::clone(&watch)));
     (Engine::with_backend(Arc::clone(model), options, backend).unwrap(), watch)
 }

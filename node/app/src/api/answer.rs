@@ -1,6 +1,7 @@
 //! From pieces of answers to JSON, whole or in chunks: what chat and completions share.
 
 use axum::Json;
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, unfold};
@@ -8,11 +9,12 @@ use openledger_wire::call::{Call, CallEnd, CallToken, FinishReason};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::fields::Fields;
 use super::sampling::Streaming;
-use super::server::Context;
+use super::server::{Context, read_body};
 use super::{ApiFailure, chat, completions, stream};
 use crate::limits;
-use crate::serving::{CallPiece, CallStream, Serve as _, codes, failure};
+use crate::serving::{CallPiece, CallStream, Serve as _, Wishes, codes, failure};
 use crate::time;
 
 /// Which of the two shapes an answer has.
@@ -41,6 +43,8 @@ pub(super) struct Job {
     pub(super) model: String,
     /// One call for each prompt.
     pub(super) calls: Vec<Call>,
+    /// What is wished of all of them.
+    pub(super) wishes: Wishes,
     pub(super) streaming: Streaming,
     /// Alternatives for each token, where probabilities are wanted.
     pub(super) logprobs: Option<usize>,
@@ -58,21 +62,35 @@ pub(super) struct Reply {
 /// Pieces of several answers with their numbers.
 pub(super) type Pieces = SelectAll<BoxStream<'static, (usize, CallPiece)>>;
 
-/// Runs a job and answers.
+/// Reads from a request's fields what it asks for.
+pub(super) type ReadJob = fn(&Context, &Fields) -> Result<Job, ApiFailure>;
+
+/// Answers a request of either shape.
 ///
 /// # Errors
 /// Whatever failed before the answer began.
-pub(super) async fn answer(
+pub(super) async fn respond(
+    context: Context,
+    body: Body,
+    job: ReadJob,
+) -> Result<Response, ApiFailure> {
+    let fields = Fields::parse(&read_body(body).await?)?;
+    let job = job(&context, &fields)?;
+    let room = places(&context, job.calls.len())?;
+    answer(&context, job, room).await
+}
+
+async fn answer(
     context: &Context,
     job: Job,
     room: OwnedSemaphorePermit,
 ) -> Result<Response, ApiFailure> {
-    let Job { shape, model, calls, streaming, logprobs } = job;
+    let Job { shape, model, calls, wishes, streaming, logprobs } = job;
     let count = calls.len();
     let of_call = |failed| ApiFailure::of_call(&failed, shape.prompt());
     let mut pieces = Pieces::new();
     for (index, call) in calls.into_iter().enumerate() {
-        let stream = context.router().call(call).await.map_err(of_call)?;
+        let stream = context.router().call_with(call, wishes.clone()).await.map_err(of_call)?;
         pieces.push(numbered(index, stream).boxed());
     }
     let reply = Reply::new(shape, model, logprobs);

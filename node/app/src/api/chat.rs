@@ -1,29 +1,20 @@
 //! `POST /v1/chat/completions`.
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
 use openledger_wire::call::{Call, CallEnd, CallToken, ChatMessage, Prompt};
 use openledger_wire::{List, Prose, Text, limits as wire_limits};
 use serde_json::{Value, json};
 
-use super::answer::{Job, Reply, Shape, answer, places, reason};
+use super::answer::{Job, Reply, Shape, reason};
 use super::fields::{Fields, is_empty};
-use super::server::{Context, read_body};
+use super::server::Context;
 use super::{ApiFailure, logprobs, sampling};
 use crate::limits;
 
-pub(super) async fn post(
-    State(context): State<Context>,
-    body: Body,
-) -> Result<Response, ApiFailure> {
-    let fields = Fields::parse(&read_body(body).await?)?;
-    let job = job(&context, &fields)?;
-    let room = places(&context, job.calls.len())?;
-    answer(&context, job, room).await
-}
-
-fn job(context: &Context, fields: &Fields) -> Result<Job, ApiFailure> {
+/// What a request asks for.
+///
+/// # Errors
+/// The first field that cannot be used.
+pub(super) fn job(context: &Context, fields: &Fields) -> Result<Job, ApiFailure> {
     let model = fields.need("model").and(fields.text("model"))?.unwrap_or_default();
     refuse(fields)?;
     let wants = fields.flag("logprobs")?;
@@ -53,6 +44,7 @@ fn job(context: &Context, fields: &Fields) -> Result<Job, ApiFailure> {
         shape: Shape::Chat,
         model: model.to_owned(),
         calls: vec![call],
+        wishes: sampling::wishes(fields)?,
         streaming,
         logprobs: wants.then(|| usize::try_from(top).unwrap_or_default()),
     })

@@ -1,6 +1,7 @@
 //! `[api]` of the configuration.
 
 use openledger_web::Token;
+use openledger_wire::BlobId;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
@@ -61,6 +62,17 @@ impl ApiConfig {
             return Err(("api.peer_calls_max", self.peer_calls_max.to_string(), remedy));
         }
         Ok(())
+    }
+
+    /// What stands for each key where a configuration is shown: enough of its hash to tell keys
+    /// apart, too little to guess by. None of these is a key, since a key has no spaces.
+    #[must_use]
+    pub fn hidden_keys(&self) -> Vec<String> {
+        let hidden = |key: &String| {
+            let hash = BlobId::of(key.as_bytes()).to_string();
+            format!("(hidden, blake3 {})", hash.get(..6).unwrap_or_default())
+        };
+        self.keys.iter().map(hidden).collect()
     }
 
     /// What peers may take.

@@ -4,7 +4,9 @@
 //! On 127.0.0.1 behind a bearer token, for programs of this machine; pages of other sites are
 //! refused. A call that this machine cannot answer goes to peers ([`crate::routing`]). Fields that
 //! change the meaning of a request and are not supported are refused by name; others that are not
-//! known are ignored, as OpenAI does. Calls earn nothing, and nothing of what is said is logged.
+//! known are ignored, as OpenAI does. `min_p`, `repetition_penalty` and `logit_bias` are done by this
+//! machine's own engine only; `user` names the caller whose fair share a request counts against,
+//! `priority` says how much it matters among that caller's. Calls earn nothing, and nothing of what is said is logged.
 //!
 //! Errors are `{"error":{"message","type","param","code"}}`; those worth a second try have
 //! `Retry-After` and `retry-after-ms`. A stream that breaks off ends with such an object as its last

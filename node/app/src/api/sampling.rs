@@ -1,13 +1,17 @@
 //! The fields that chat and completions share: how tokens are chosen, and when to stop.
 
+use openledger_inference::limits::LOGIT_BIASES_MAX;
 use openledger_wire::call::Sampling;
 use openledger_wire::{BlobId, List, Prose, limits as wire_limits};
 use serde_json::Value;
 
 use super::ApiFailure;
-use super::fields::{Fields, is_empty};
+use super::fields::Fields;
 use crate::limits;
-use crate::serving::{codes, failure};
+use crate::serving::{Wishes, codes, failure};
+
+/// Characters of a caller's name; OpenAI's longest is 64.
+const USER_CHARS_MAX: usize = 256;
 
 /// Texts that end an answer.
 pub(super) type Stops = List<Prose<64>, 4>;
@@ -115,8 +119,66 @@ pub(super) fn streaming(fields: &Fields) -> Result<Streaming, ApiFailure> {
 pub(super) fn refuse_unsupported(fields: &Fields) -> Result<(), ApiFailure> {
     let is_one = |value: &Value| value.as_u64() == Some(1);
     fields.refuse("n", is_one, "one answer per request; ask again for another")?;
-    fields.refuse("best_of", is_one, "one answer per request; ask again for another")?;
-    fields.refuse("logit_bias", is_empty, "leave it out")
+    fields.refuse("best_of", is_one, "one answer per request; ask again for another")
+}
+
+/// What only this machine's engine does, and who asks how urgently: `min_p` and
+/// `repetition_penalty` as vLLM has them, `logit_bias` and `user` as OpenAI has them, `priority` as a
+/// word, or as vLLM's number, the lower the sooner.
+///
+/// # Errors
+/// Numbers out of range; anything else.
+pub(super) fn wishes(fields: &Fields) -> Result<Wishes, ApiFailure> {
+    let min_p = fields.permille("min_p", 0..=1_000, 0)?;
+    let repetition = fields.permille("repetition_penalty", 250..=4_000, 1_000)?;
+    Ok(Wishes {
+        min_p_permille: u16::try_from(min_p).unwrap_or(0),
+        repetition_permille: u32::try_from(repetition).unwrap_or(1_000),
+        logit_bias_permille: logit_bias(fields)?,
+        urgency: urgency(fields)?,
+        caller: fields.text("user")?.unwrap_or_default().chars().take(USER_CHARS_MAX).collect(),
+    })
+}
+
+fn logit_bias(fields: &Fields) -> Result<Vec<(u32, i32)>, ApiFailure> {
+    let wrong = || {
+        let message = format!(
+            "logit_bias must map up to {LOGIT_BIASES_MAX} token ids to numbers from -100 to 100"
+        );
+        ApiFailure::invalid("logit_bias", message)
+    };
+    let biases = match fields.get("logit_bias") {
+        None => return Ok(Vec::new()),
+        Some(Value::Object(biases)) if biases.len() <= LOGIT_BIASES_MAX => biases,
+        Some(_) => return Err(wrong()),
+    };
+    let one = |(token, bias): (&String, &Value)| {
+        let token = token.parse::<u32>().ok()?;
+        let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias))?;
+        // Within the range, so it fits.
+        Some((token, (bias * 1e3).round() as i32))
+    };
+    biases.iter().map(one).collect::<Option<Vec<_>>>().ok_or_else(wrong)
+}
+
+fn urgency(fields: &Fields) -> Result<i8, ApiFailure> {
+    let wrong = || {
+        let message = "priority must be low, normal or high, or a whole number, the lower the sooner, 0 as usual";
+        ApiFailure::invalid("priority", message)
+    };
+    match fields.get("priority") {
+        None => Ok(0),
+        Some(Value::String(word)) => match word.as_str() {
+            "low" => Ok(-1),
+            "normal" => Ok(0),
+            "high" => Ok(1),
+            _ => Err(wrong()),
+        },
+        Some(number) => match number.as_i64() {
+            Some(number) => Ok(if number > 0 { -1 } else { i8::from(number < 0) }),
+            None => Err(wrong()),
+        },
+    }
 }
 
 /// How many likeliest tokens to name with each; one at least, since it tells the token's own text.
@@ -154,6 +216,46 @@ mod tests {
     }
 
     #[test]
+    fn wishes_are_read_in_the_words_of_those_who_have_them() {
+        assert_eq!(wishes(&fields(&json!({}))).unwrap(), Wishes::default());
+        let asked = wishes(&fields(&json!({
+            "min_p": 0.05, "repetition_penalty": 1.1, "logit_bias": {"50256": -100, "7": 1.5},
+            "user": "ann", "priority": "high",
+        })));
+        let asked = asked.unwrap();
+        assert_eq!((asked.min_p_permille, asked.repetition_permille), (50, 1_100));
+        let mut biases = asked.logit_bias_permille;
+        biases.sort_unstable();
+        assert_eq!(biases, [(7, 1_500), (50_256, -100_000)]);
+        assert_eq!((asked.caller.as_str(), asked.urgency), ("ann", 1));
+        for (priority, urgency) in [
+            (json!("low"), -1),
+            (json!("normal"), 0),
+            (json!(3), -1),
+            (json!(-1), 1),
+            (json!(0), 0),
+        ] {
+            let asked = wishes(&fields(&json!({ "priority": priority }))).unwrap();
+            assert_eq!(asked.urgency, urgency, "{priority}");
+        }
+        let many: serde_json::Map<_, _> = (0..301).map(|t| (t.to_string(), json!(1))).collect();
+        for (name, value) in [
+            ("min_p", json!(1.5)),
+            ("repetition_penalty", json!(0)),
+            ("logit_bias", json!({"the": 1})),
+            ("logit_bias", json!({"5": 101})),
+            ("logit_bias", json!([5])),
+            ("logit_bias", json!(many)),
+            ("priority", json!("urgent")),
+            ("priority", json!(1.5)),
+            ("user", json!(5)),
+        ] {
+            let error = wishes(&fields(&json!({ name: value }))).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(name));
+        }
+    }
+
+    #[test]
     fn stops_and_lengths_are_bounded() {
         assert_eq!(stops(&fields(&json!({"stop": "\n"}))).unwrap().len(), 1);
         assert_eq!(stops(&fields(&json!({"stop": ["a", "b"]}))).unwrap().len(), 2);
@@ -177,9 +279,7 @@ mod tests {
 
     #[test]
     fn what_would_change_the_answer_is_refused_by_name() {
-        for (name, value) in
-            [("n", json!(2)), ("best_of", json!(3)), ("logit_bias", json!({"5": 1}))]
-        {
+        for (name, value) in [("n", json!(2)), ("best_of", json!(3))] {
             let error = refuse_unsupported(&fields(&json!({ name: value }))).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(name));
             assert_eq!(error.code, "unsupported_parameter");

@@ -9,13 +9,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use futures::StreamExt as _;
 use openledger_web::{ServeError, Token, TokenError, WebConfig, WebServer};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::answer::random_name;
+use super::answer::{ReadJob, random_name, respond};
 use super::names::{AUTO, Target, resolve};
 use super::{ApiConfig, ApiFailure, chat, completions, embeddings, models};
 use crate::routing::Router;
@@ -148,13 +148,18 @@ fn routes(context: Context) -> Routes {
     Routes::new()
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*model}", get(models::one))
-        .route("/v1/chat/completions", post(chat::post))
-        .route("/v1/completions", post(completions::post))
+        .route("/v1/chat/completions", completing(chat::job))
+        .route("/v1/completions", completing(completions::job))
         .route("/v1/embeddings", post(embeddings::post))
         .fallback(|| async { ApiFailure::no_path() })
         .method_not_allowed_fallback(|| async { ApiFailure::method() })
         .layer(from_fn_with_state(context.clone(), around))
         .with_state(context)
+}
+
+/// The route of one kind of completions, whose fields `job` reads.
+fn completing(job: ReadJob) -> MethodRouter<Context> {
+    post(move |State(context): State<Context>, body: Body| respond(context, body, job))
 }
 
 /// Lets requests with a key through, and names each for who has to look for one.

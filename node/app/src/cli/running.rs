@@ -6,6 +6,7 @@ use super::out::table;
 use crate::control::{Client, ModeOf, PerNetwork};
 use crate::node::{Mode, Status};
 use crate::routing::CallCounts;
+use crate::serving::EngineView;
 use crate::time;
 
 /// `openledger status`.
@@ -26,6 +27,10 @@ pub(super) async fn mode(session: &Session, path: &str, which: &Which) -> anyhow
             many.iter().map(line).collect::<Vec<_>>().join("\n")
         }
     })
+}
+
+fn engine_text(engine: &EngineView) -> String {
+    format!("{} with {} kernels (class {})", engine.backend, engine.kernels, engine.class)
 }
 
 fn calls_text(calls: &CallCounts) -> String {
@@ -68,6 +73,7 @@ fn status_text(status: &Status) -> String {
         row("account", status.account.short()),
         row("link", link),
         row("peers", format!("{}", status.peers)),
+        row("offers", status.offers.join(", ")),
         row(
             "work",
             format!(
@@ -89,6 +95,7 @@ fn status_text(status: &Status) -> String {
                 status.models.calls_local
             ),
         ),
+        row("engine", engine_text(&status.engine)),
         row("calls", calls_text(&status.calls)),
         row(
             "ever",

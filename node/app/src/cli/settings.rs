@@ -17,13 +17,13 @@ pub(super) fn config(session: &Session, command: ConfigCommand) -> anyhow::Resul
             session.out.show(&json!({ "path": path }), |_| path.display().to_string())
         }
         ConfigCommand::Show => {
-            let config = session.config()?;
+            let config = session.config()?.shown();
             let toml = config.to_toml()?;
             session.out.show(&config, |_| toml)
         }
         ConfigCommand::Set { key, value } => {
             session.data.make("")?;
-            let config = config::set(&path, &key, &value)?;
+            let config = config::set(&path, &key, &value)?.shown();
             session.out.show(&config, |_| {
                 format!("{key} is set in {}; it holds from the next start on", path.display())
             })

@@ -27,9 +27,6 @@ use crate::node::{self, Enrol, RunOptions};
 use crate::time;
 use crate::worker::Program;
 
-/// A node that does not stop by itself within this time after it was told to is ended.
-const STOP_TIME_MAX: Duration = Duration::from_secs(12);
-
 /// `openledger up`.
 pub(super) fn up(
     session: &Session,
@@ -50,16 +47,8 @@ pub(super) fn up(
     let options = options(session, &args, config, networks)?;
     let stop = options.stop.clone();
     watch_parent(args.exit_with_parent, stop.clone());
-    runtime.block_on(async {
-        watch_signals(stop.clone())?;
-        tokio::spawn(async move {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_TIME_MAX).await;
-            tracing::error!("the node did not stop in time and is ended");
-            std::process::exit(1);
-        });
-        Ok::<_, anyhow::Error>(Box::pin(node::run(options, conduct)).await?)
-    })
+    runtime.block_on(async { watch_signals(stop) })?;
+    Ok(node::run_through(&options, &conduct)?)
 }
 
 /// The networks to be in; what their profiles brought is told.
@@ -165,7 +154,7 @@ fn options(
         proofs_by_gossip: args.cut_link_after_commit,
         warnings,
         stop: CancellationToken::new(),
-        on_ready: Box::new(on_ready),
+        on_ready: Arc::new(on_ready),
     })
 }
 
@@ -342,7 +331,7 @@ fn watch_parent(wanted: bool, stop: CancellationToken) {
         while matches!(stdin.read(&mut buffer), Ok(read) if read > 0) {}
         stop.cancel();
         // If even the runtime hangs, the process still goes.
-        std::thread::sleep(STOP_TIME_MAX + Duration::from_secs(1));
+        std::thread::sleep(limits::STOP_TIME_MAX + Duration::from_secs(1));
         std::process::exit(1);
     });
 }

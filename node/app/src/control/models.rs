@@ -78,6 +78,7 @@ pub(super) async fn fetch(
     UrlQuery(wanted): UrlQuery<Wanted>,
 ) -> Result<Json<Fetching>, ApiError> {
     let models = models(&context);
+    models.look().await;
     if let Ok(entry) = models.library.find(&wanted.name) {
         let Entry { name, blob, bytes, .. } = entry;
         return Ok(Json(Fetching { name, blob, bytes }));

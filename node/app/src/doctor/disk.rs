@@ -30,7 +30,8 @@ impl Space {
 pub(super) fn findings(patient: &Patient) -> Vec<Finding> {
     let folder = patient.data.path();
     // Before the first start, the folder will be made in the nearest one that is there.
-    let Some(at) = folder.ancestors().find(|at| at.exists()) else { return Vec::new() };
+    let nearest = || folder.ancestors().find(|at| at.exists());
+    let Some(at) = patient.machine.disk.as_deref().or_else(nearest) else { return Vec::new() };
     let space = match statvfs(at) {
         Ok(stat) => Space::of(&stat),
         Err(error) => {

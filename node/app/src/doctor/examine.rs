@@ -6,7 +6,9 @@ use openledger_web::doctor::{Check, Finding, Report, examine};
 
 use super::machine::Machine;
 use super::running::{self, Running};
-use super::{disk, identity, memory, models, networks, outside, permissions, ports, settings};
+use super::{
+    disk, engine, identity, memory, models, networks, outside, permissions, ports, settings,
+};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::limits;
@@ -68,6 +70,7 @@ impl Doctor {
             look("port", ports::findings),
             look("identity", identity::findings),
             look("model", models::findings),
+            look("engine", engine::findings),
             known("network", of_networks),
         ];
         for network in joined {

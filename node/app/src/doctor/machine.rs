@@ -9,11 +9,13 @@ pub struct Machine {
     pub proc: PathBuf,
     /// Control groups.
     pub cgroup: PathBuf,
+    /// A place on the file system that is asked for its free space; none for the data folder's.
+    pub disk: Option<PathBuf>,
 }
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into() }
+        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into(), disk: None }
     }
 }
 

@@ -8,7 +8,10 @@ use openledger_wire::task::TaskKind;
 use super::examine::Patient;
 use super::machine::{Machine, bytes};
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::limits;
+use crate::serving::{EntryKind, Library, shape_of};
+use crate::worker::kv_bytes;
 
 const CODE: &str = "memory";
 
@@ -33,23 +36,29 @@ pub(super) fn findings(patient: &Patient) -> Vec<Finding> {
     };
     let need = match patient.running {
         // What it needs it has already, but for a reserve.
-        Some(_) => Need { least: limits::MEMORY_RESERVE_BYTES, all: limits::MEMORY_RESERVE_BYTES },
-        None => Need::of(&patient.config),
+        Some(_) => Need::at_least(limits::MEMORY_RESERVE_BYTES),
+        None => Need::of(&patient.config, Engine::of(&patient.config, &patient.data)),
     };
-    vec![judge(&room, need, &patient.config)]
+    vec![judge(&room, &need, &patient.config)]
 }
 
 /// What the node needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Need {
     /// For anything at all.
     least: u64,
     /// For everything that is configured at the same time.
     all: u64,
+    /// The engine's part of that, if there is a model.
+    engine: Option<Engine>,
 }
 
 impl Need {
-    fn of(config: &Config) -> Self {
+    const fn at_least(bytes: u64) -> Self {
+        Self { least: bytes, all: bytes, engine: None }
+    }
+
+    fn of(config: &Config, engine: Option<Engine>) -> Self {
         let mut all = limits::MEMORY_NODE_BYTES;
         for kind in config.kinds() {
             all += match kind {
@@ -57,14 +66,45 @@ impl Need {
                 TaskKind::Refine => {
                     limits::MEMORY_REFINE_BYTES.saturating_mul(config.parallel() as u64)
                 }
+                // Counted once, for tasks and calls alike.
                 _ => 0,
             };
         }
-        Self { least: limits::MEMORY_NODE_BYTES, all }
+        let all = all.saturating_add(engine.as_ref().map_or(0, |engine| engine.bytes));
+        Self { least: limits::MEMORY_NODE_BYTES, all, engine }
     }
 }
 
-fn judge(room: &Room, need: Need, config: &Config) -> Finding {
+/// The infer workers over the base model that they would load.
+#[derive(Clone, Debug)]
+struct Engine {
+    model: String,
+    bytes: u64,
+}
+
+impl Engine {
+    /// Its file, mapped or as a packed copy and read again with every token, what
+    /// `models.tokens_max` takes in keys and values, and all adapters that may be held. Tasks may
+    /// want a worker of their own, of another backend class, in which little is held at a time.
+    /// Without a base, nothing is loaded; where several lie and none is configured, the largest
+    /// counts.
+    fn of(config: &Config, data: &DataDir) -> Option<Self> {
+        let library = Library::open(data.join("models"));
+        let base = library.default_base(&config.models.base).ok().or_else(|| {
+            let all = library.entries().into_iter();
+            all.filter(|one| one.kind == EntryKind::Base).max_by_key(|one| one.bytes)
+        })?;
+        let tokens = usize::try_from(config.models.tokens_max).unwrap_or(usize::MAX);
+        let kept = shape_of(&base.path).map_or(0, |shape| kv_bytes(&shape, tokens));
+        let worker = limits::MEMORY_INFER_BYTES.saturating_add(base.bytes);
+        let for_tasks = if config.models.tasks { worker } else { 0 };
+        let parts = [worker, for_tasks, kept, config.models.adapters_mib_max << 20];
+        let bytes = parts.into_iter().fold(0, u64::saturating_add);
+        Some(Self { model: base.name, bytes })
+    }
+}
+
+fn judge(room: &Room, need: &Need, config: &Config) -> Finding {
     let free = bytes(room.bytes);
     let (found, whose) = match room.limit {
         Limit::Machine => (format!("{free} free"), "this machine has too little memory left"),
@@ -76,21 +116,31 @@ fn judge(room: &Room, need: Need, config: &Config) -> Finding {
     if room.bytes >= need.all {
         return Finding::fine(CODE, found);
     }
-    let cause = format!(
+    let mut cause = format!(
         "{whose}: {} are needed for work.kinds = [{}] and {} refine workers",
         bytes(need.all),
         config.work.kinds.join(", "),
         config.parallel()
     );
+    let mut less = "`openledger config set work.parallel 1`, or fewer work.kinds".to_owned();
+    if let Some(engine) = &need.engine {
+        let models = &config.models;
+        cause = format!(
+            "{cause}, {} of it for model {} with models.tokens_max = {} and models.adapters_mib_max = {}",
+            bytes(engine.bytes),
+            engine.model,
+            models.tokens_max,
+            models.adapters_mib_max
+        );
+        less = format!("{less}, or smaller values there");
+    }
     let more = match room.limit {
         Limit::Machine => "stop other programs (`ps aux --sort=-rss | head` shows the largest)",
         Limit::Group(_) => {
             "raise the limit (`MemoryMax=` of the unit, `--memory` of the container)"
         }
     };
-    let mend = format!(
-        "{more}, or let the node do less: `openledger config set work.parallel 1`, or fewer work.kinds"
-    );
+    let mend = format!("{more}, or let the node do less: {less}");
     if room.bytes < need.least {
         Finding::error(CODE, found, cause, mend)
     } else {
@@ -148,11 +198,17 @@ fn one_group(at: &Path, [max, current, cache]: [&str; 3]) -> Option<Room> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serving::Entry;
     use openledger_web::doctor::Severity;
+    use openledger_wire::BlobId;
     use std::fs;
 
     fn machine(folder: &Path, available_mib: u64, group: &str) -> Machine {
-        let machine = Machine { proc: folder.join("proc"), cgroup: folder.join("cgroup") };
+        let machine = Machine {
+            proc: folder.join("proc"),
+            cgroup: folder.join("cgroup"),
+            ..Machine::default()
+        };
         fs::create_dir_all(machine.proc.join("self")).unwrap();
         let meminfo = format!("MemTotal: 99 kB\nMemAvailable:   {} kB\n", available_mib * 1_024);
         fs::write(machine.proc.join("meminfo"), meminfo).unwrap();
@@ -185,12 +241,51 @@ mod tests {
     fn what_is_configured_decides_what_is_needed() {
         let mut config = Config::default();
         config.work.parallel = 4;
-        let need = Need::of(&config);
-        let at = |bytes| judge(&Room { bytes, limit: Limit::Machine }, need, &config).severity;
+        let need = Need::of(&config, None);
+        let at = |bytes| judge(&Room { bytes, limit: Limit::Machine }, &need, &config).severity;
         assert_eq!(at(need.all), Severity::Fine);
         assert_eq!(at(need.all - 1), Severity::Warning);
         assert_eq!(at(need.least - 1), Severity::Error);
         config.work.kinds = vec!["fetch".to_owned()];
-        assert!(Need::of(&config).all < need.all);
+        assert!(Need::of(&config, None).all < need.all);
+        // A model is counted, and named where it is too much.
+        let engine = Engine { model: "smol".to_owned(), bytes: 5 << 30 };
+        let more = Need::of(&config, Some(engine));
+        assert_eq!(more.all, Need::of(&config, None).all + (5 << 30));
+        let room = Room { bytes: 1 << 30, limit: Limit::Machine };
+        let judged = judge(&room, &more, &config);
+        assert_eq!(judged.severity, Severity::Warning);
+        let cause = judged.cause.unwrap();
+        assert!(cause.contains("5.0 GiB of it for model smol"), "{cause}");
+        assert!(cause.contains("models.tokens_max = 8192"), "{cause}");
+    }
+
+    #[test]
+    fn a_base_counts_with_its_keys_values_and_adapters() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::find(Some(folder.path())).unwrap();
+        let mut config = Config::default();
+        config.models.tasks = false;
+        assert!(Engine::of(&config, &data).is_none(), "nothing is loaded without a model");
+        let models = data.make("models").unwrap();
+        let library = Library::open(&models);
+        for (number, bytes) in [(1u8, 4_000u64), (2, 9_000)] {
+            let (blob, kind) = (BlobId([number; 32]), EntryKind::Base);
+            let path = library.place(blob, kind);
+            fs::write(&path, vec![0; usize::try_from(bytes).unwrap()]).unwrap();
+            let (name, base, problem) = (format!("model{number}"), None, None);
+            library.note(Entry { name, blob, bytes, kind, base, path, problem }).unwrap();
+        }
+        let adapters = config.models.adapters_mib_max << 20;
+        let of_file = |config: &Config| {
+            let engine = Engine::of(config, &data).unwrap();
+            (engine.model, engine.bytes - adapters - limits::MEMORY_INFER_BYTES)
+        };
+        assert_eq!(of_file(&config), ("model2".to_owned(), 9_000), "the largest");
+        config.models.base = "model1".to_owned();
+        assert_eq!(of_file(&config), ("model1".to_owned(), 4_000));
+        config.models.tasks = true;
+        let second = 4_000 + limits::MEMORY_INFER_BYTES;
+        assert_eq!(of_file(&config), ("model1".to_owned(), 4_000 + second), "a worker for tasks");
     }
 }

@@ -19,6 +19,7 @@
 //! | `port` | each configured port, and who holds it |
 //! | `identity` | the vault and what unlocks it |
 //! | `model` | each model file in the folder |
+//! | `engine` | what computes answers, and kernels that fail their test |
 //! | `network` | the profiles of networks joined |
 //! | `delegation` | whether the node key may act for the account |
 //! | `coordinator-link` | the QUIC link and its key |
@@ -33,6 +34,7 @@ mod chain;
 mod clock;
 mod coordinator;
 mod disk;
+mod engine;
 mod examine;
 mod holder;
 mod identity;

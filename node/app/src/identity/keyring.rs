@@ -87,6 +87,7 @@ pub struct Public {
 }
 
 /// The hot keys.
+#[derive(Clone)]
 pub struct NodeKeys {
     /// Proofs and transport.
     pub node: NodeKey,

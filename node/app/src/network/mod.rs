@@ -7,9 +7,13 @@
 
 mod changes;
 mod error;
+mod kept;
 mod layout;
 mod registry;
 
 pub use error::NetworkError;
 pub use layout::settle_peers;
 pub use registry::{Added, Network, News};
+
+#[cfg(test)]
+pub(crate) use registry::tests::profile;

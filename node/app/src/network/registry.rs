@@ -192,7 +192,11 @@ impl Network {
     }
 
     fn open(data: &DataDir, name: &str) -> Result<Self, NetworkError> {
-        let folder = data.network(safe(name)?);
+        Self::in_folder(data.network(safe(name)?))
+    }
+
+    /// The network whose folder this is.
+    pub(super) fn in_folder(folder: PathBuf) -> Result<Self, NetworkError> {
         let (profile, signer) = Profile::open(&read_profile(&folder.join(PROFILE))?)?;
         Self::of(profile, signer, folder)
     }
@@ -250,7 +254,8 @@ impl Added {
     }
 }
 
-const PROFILE: &str = "profile.toml";
+/// The profile in a network's folder.
+pub(super) const PROFILE: &str = "profile.toml";
 
 /// Where the folder of a removed network lies: by name and id, so that another network of its name
 /// never finds it.
@@ -281,12 +286,12 @@ fn safe(name: &str) -> Result<&str, NetworkError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use openledger_wire::profile::{BeaconSource, ChainContact, CoordinatorContact};
     use openledger_wire::{EvmAddress, List, NodeKey, Text, UnixMs};
 
-    fn profile(coordinator: u8, api: &str) -> Profile {
+    pub(crate) fn profile(coordinator: u8, api: &str) -> Profile {
         let rules = RuleSet::devnet_v1(PROFILE_V1.profile_id());
         Profile {
             schema: 1,
@@ -381,10 +386,13 @@ mod tests {
         assert!(Network::known(&place.data).is_empty());
         let error = Network::remove(&place.data, "test").unwrap_err();
         assert!(matches!(error, NetworkError::Unknown(_)), "{error}");
+        let kept = Network::kept(&place.data);
+        assert!(kept.len() == 1 && kept[0].folder.join("outbox").is_file(), "{kept:?}");
 
         let other = place.add(&profile(2, "http://a"), 1).unwrap();
         assert_eq!(other.news, News::New);
         assert!(!other.network.folder.join("outbox").exists());
+        assert_eq!(Network::kept(&place.data).len(), 2, "both of that name");
         Network::remove(&place.data, "test").unwrap();
         // After a removal, the publisher may be another one.
         let back = place.add(&profile(1, "http://a"), 7).unwrap();

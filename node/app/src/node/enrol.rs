@@ -9,13 +9,13 @@ use openledger_outbox::{Judge, Outbox, OutboxError, Setup};
 use openledger_rules::RuleSet;
 use openledger_swarm::{LinkClient, LinkClientConfig, LinkError, LinkEvent};
 use openledger_wire::identity::{Delegation, Registration};
-use openledger_wire::link::{LINK_VERSION, LinkRequest};
 use openledger_wire::profile::Profile;
 use openledger_wire::worker::FetchSetup;
-use openledger_wire::{Envelope, List, NetworkId, NodeKey, Text};
+use openledger_wire::{Envelope, List, NodeKey, Text};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::introduction::Introduction;
 use super::machine::{Machine, Slots};
 use super::peers::{Hearing, Peers, Place};
 use super::start::RunError;
@@ -32,6 +32,7 @@ use crate::tasks::{Bench, Counts, InferBench, Turns};
 use crate::worker::{Program, Worker};
 
 /// A network to be in.
+#[derive(Clone)]
 pub struct Enrol {
     /// The network.
     pub network: Network,
@@ -92,11 +93,14 @@ impl Starting<'_> {
             settlement: machine.public.settlement,
             blob_addresses: address_texts(&reach),
             peer_addresses: peer_texts(&peers.addresses()),
-            kinds: List::new(machine.kinds.clone()).unwrap_or_default(),
+            kinds: List::default(),
             agent: Text::clipped(concat!("openledger ", env!("CARGO_PKG_VERSION"))),
         };
+        let introduction = Introduction::new(machine, profile.network(), registration)?;
+        let introduction = Arc::new(introduction);
         let (link, link_events) = if self.use_link {
-            let (link, events) = start_link(key, profile, config.network.bind, registration)?;
+            let greeting = Arc::clone(&introduction);
+            let (link, events) = start_link(key, profile, config.network.bind, greeting)?;
             (Some(link), Some(events))
         } else {
             (None, None)
@@ -114,6 +118,7 @@ impl Starting<'_> {
             machine: Arc::clone(machine),
             outbox: Arc::new(outbox),
             bench,
+            introduction,
             link,
             peers,
             admission,
@@ -170,6 +175,7 @@ impl Starting<'_> {
             infer: Some(InferBench {
                 models: Arc::clone(&self.machine.models),
                 offers: Arc::clone(offers),
+                classes: rules.infer.iter().flat_map(|infer| infer.classes()).collect(),
             }),
             conduct: Arc::clone(&self.conduct),
             counts: Counts::default(),
@@ -193,8 +199,10 @@ impl Enrolled {
         tasks.spawn(Arc::clone(&own).send_all(self.queue));
         tasks.spawn(Arc::clone(&own).keep_announced());
         tasks.spawn(Arc::clone(&own).keep_base());
+        tasks.spawn(Arc::clone(&own).keep_whole());
         if let Some(events) = self.link_events {
             tasks.spawn(Arc::clone(&own).follow_link(events));
+            tasks.spawn(Arc::clone(&own).keep_introduced());
         }
         own.resume().await;
         own.stop.cancelled().await;
@@ -214,7 +222,11 @@ impl Enrolled {
 }
 
 /// The outbox of this node key in this network: another key never continues its promises.
-fn open_outbox(network: &Network, profile: &Profile, key: &NodeKey) -> Result<Outbox, OutboxError> {
+pub(super) fn open_outbox(
+    network: &Network,
+    profile: &Profile,
+    key: &NodeKey,
+) -> Result<Outbox, OutboxError> {
     let judge = Judge {
         network: profile.network(),
         domain: profile.domain(),
@@ -235,27 +247,15 @@ fn start_link(
     key: &NodeKey,
     profile: &Profile,
     bind: IpAddr,
-    registration: Registration,
+    introduction: Arc<Introduction>,
 ) -> Result<(LinkClient, mpsc::Receiver<LinkEvent>), LinkError> {
-    let network = profile.network();
-    let registration = seal(&registration, network, key)?;
-    let hello =
-        move || LinkRequest::Hello { version: LINK_VERSION, registration: registration.clone() };
     LinkClient::start(LinkClientConfig {
         key: key.clone(),
         server_key: profile.coordinator.node,
         addresses: profile.coordinator.link.to_vec(),
         bind: Some(bind).filter(|bind| !bind.is_unspecified()),
-        hello: Arc::new(hello),
+        hello: Arc::new(move || introduction.hello()),
     })
-}
-
-fn seal(
-    registration: &Registration,
-    network: NetworkId,
-    key: &NodeKey,
-) -> Result<Envelope, LinkError> {
-    Ok(Envelope::seal(registration, network, key)?)
 }
 
 /// A name as the User-Agent may hold it.

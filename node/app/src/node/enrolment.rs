@@ -15,6 +15,7 @@ use openledger_wire::{Envelope, NodeId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::introduction::Introduction;
 use super::machine::{Machine, Slots};
 use super::{Mode, Peers, lock, sending, state};
 use crate::gossip::Admission;
@@ -30,6 +31,8 @@ pub struct Enrolment {
     pub(crate) network: Network,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) bench: Bench,
+    /// What the coordinator is told of this node.
+    pub(crate) introduction: Arc<Introduction>,
     pub(crate) link: Option<LinkClient>,
     pub(crate) peers: Peers,
     pub(crate) admission: Arc<Admission>,

@@ -131,8 +131,11 @@ impl Enrolment {
             return Some(error.to_string());
         }
         let kind = leased.spec.kind;
-        if !self.machine.kinds.contains(&kind.code()) {
+        if !self.machine.kinds().contains(&kind.code()) {
             return Some(format!("the owner of this node does not offer {} tasks", kind.name()));
+        }
+        if let Some(reason) = lock(&self.machine.no_room).clone() {
+            return Some(reason);
         }
         let disk = self.machine.disk_bytes.load(Ordering::Relaxed);
         if kind == TaskKind::Fetch && disk >= self.machine.disk_bytes_max {

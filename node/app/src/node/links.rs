@@ -52,6 +52,7 @@ impl Enrolment {
         self.link_changed(true, None);
         let (network, round) = (self.network.name(), self.shared().link.round);
         tracing::info!(network, %round, "connected to the coordinator");
+        self.introduce().await;
         self.sync().await;
         self.resume().await;
         self.send_statements().await;
@@ -146,6 +147,7 @@ impl Enrolment {
                 _ = tick.tick() => self.every_second().await,
                 _ = sync.tick() => {
                     if self.link.as_ref().is_some_and(openledger_swarm::LinkClient::is_connected) {
+                        self.introduce().await;
                         self.sync().await;
                         self.resume().await;
                         self.send_statements().await;

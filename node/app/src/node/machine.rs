@@ -4,6 +4,7 @@
 //! as one in a single network does. What a network promises and earns is in its
 //! [`super::Enrolment`] alone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lock;
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::identity::Public;
 use crate::limits;
 use crate::routing::{CallCounts, Guests, Router};
@@ -53,10 +55,14 @@ pub(crate) struct Machine {
     pub(crate) since: UnixMs,
     /// What the owner should know whatever the network.
     pub(crate) warnings: Vec<String>,
-    /// Task kinds offered, as codes.
-    pub(crate) kinds: Vec<u8>,
+    /// Task kinds that the owner wants done whatever is here; see [`Machine::kinds`].
+    pub(crate) wanted: BTreeSet<TaskKind>,
+    /// The node's folder.
+    pub(crate) data: DataDir,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) blob_folder: PathBuf,
+    /// Why no work can be taken at the moment, when the disk is full.
+    pub(crate) no_room: Mutex<Option<String>>,
     pub(crate) disk_bytes: AtomicU64,
     /// Blobs may take this much disk.
     pub(crate) disk_bytes_max: u64,
@@ -78,6 +84,21 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// The task kinds offered at the moment, as codes, ascending: inference too while a base model
+    /// is here, unless the owner turned it off.
+    pub(crate) fn kinds(&self) -> Vec<u8> {
+        let mut kinds: BTreeSet<u8> = self.wanted.iter().map(|kind| kind.code()).collect();
+        if self.models.config.tasks && self.models.has_base() {
+            kinds.insert(TaskKind::Infer.code());
+        }
+        kinds.into_iter().collect()
+    }
+
+    /// The same by name.
+    pub(crate) fn kind_names(&self) -> Vec<&'static str> {
+        self.kinds().into_iter().map(|code| TaskKind::from_code(code).name()).collect()
+    }
+
     /// Ends the node, because something fails that it cannot go on without.
     pub(crate) fn fail(&self, reason: String) {
         tracing::error!("failed to {reason}");

@@ -7,13 +7,16 @@ mod account;
 mod cleaning;
 mod enrol;
 mod enrolment;
+mod introduction;
 mod jobs;
 mod links;
 mod machine;
+mod mending;
 mod peers;
 mod sending;
 mod start;
 mod state;
+mod through;
 mod whole;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +26,7 @@ pub use enrolment::Enrolment;
 pub use peers::{Peers, Place};
 pub use start::{OnReady, RunError, RunOptions, run};
 pub use state::{BlobCounts, Earnings, LinkState, Mode, Status, WorkCounts};
+pub use through::run_through;
 pub use whole::{Node, NotEnrolled};
 
 pub(crate) use enrol::outbox_path;

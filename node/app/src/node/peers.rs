@@ -227,7 +227,7 @@ impl Enrolment {
     /// Tells peers; says whether any took it.
     async fn announce(&self) -> bool {
         let network = self.network.profile.network();
-        let (reach, kinds) = (&self.reach, &self.machine.kinds);
+        let (reach, kinds) = (&self.reach, &self.machine.kinds());
         let offers = self.machine.models.shared_offers();
         match announcement(&self.machine.key, network, time::now(), reach, kinds, offers) {
             Ok(message) => {

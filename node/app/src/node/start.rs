@@ -1,6 +1,5 @@
 //! Starting and stopping a node.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -9,7 +8,6 @@ use openledger_outbox::OutboxError;
 use openledger_swarm::{Blobs, BlobsConfig, IrohBlobs, LinkError, StoreError};
 use openledger_vault::{FileError, IdentityLock};
 use openledger_web::Token;
-use openledger_wire::task::TaskKind;
 use thiserror::Error;
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
@@ -34,6 +32,7 @@ use crate::time;
 use crate::worker::{Program, Worker};
 
 /// Everything that a node is started with.
+#[derive(Clone)]
 pub struct RunOptions {
     /// Its folder.
     pub data: DataDir,
@@ -55,12 +54,12 @@ pub struct RunOptions {
     pub warnings: Vec<String>,
     /// Stops the node when cancelled.
     pub stop: CancellationToken,
-    /// Called once, when the control API answers.
+    /// Called when the control API answers.
     pub on_ready: OnReady,
 }
 
-/// Called once, when a node's control API answers.
-pub type OnReady = Box<dyn FnOnce(&Control) + Send>;
+/// Called once in each run, when the node's control API answers.
+pub type OnReady = Arc<dyn Fn(&Control) + Send + Sync>;
 
 /// Why a node did not start, or did not go on.
 #[derive(Debug, Error)]
@@ -87,6 +86,9 @@ pub enum RunError {
     /// The API for applications.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The system gives no threads.
+    #[error("start the runtime: {0}")]
+    Runtime(#[source] std::io::Error),
     /// A file.
     #[error(transparent)]
     File(#[from] DataDirError),
@@ -101,15 +103,25 @@ pub enum RunError {
 /// [`RunError`].
 pub async fn run(options: RunOptions, conduct: Arc<dyn Conduct>) -> Result<(), RunError> {
     let _lock = IdentityLock::acquire(&options.public.node.0)?;
-    let mut parts = Box::pin(Parts::start(options, conduct)).await?;
+    let iroh = Arc::new(start_blobs(&options).await?);
+    let ended = Box::pin(live(options, conduct, &iroh)).await;
+    // After a failed start too: left alone, the store keeps its file open for minutes.
+    in_time("the blob store", iroh.shutdown()).await;
+    ended
+}
+
+async fn live(
+    options: RunOptions,
+    conduct: Arc<dyn Conduct>,
+    iroh: &Arc<IrohBlobs>,
+) -> Result<(), RunError> {
+    let parts = Box::pin(Parts::start(options, conduct, iroh)).await?;
     let node = Arc::clone(&parts.node);
     let token = Token::generate().map_err(ControlError::from)?;
     let api = parts.api(&token).await?;
     let url = api.as_ref().map(Api::url);
     let control = Control::start(&node, &parts.data, parts.control_port, token, url).await?;
-    if let Some(on_ready) = parts.on_ready.take() {
-        on_ready(&control);
-    }
+    (parts.on_ready)(&control);
     tracing::info!(
         node = %node.id().short(), networks = node.networks().join(", "), control = control.url(),
         api = control.api().unwrap_or("none"),
@@ -118,6 +130,8 @@ pub async fn run(options: RunOptions, conduct: Arc<dyn Conduct>) -> Result<(), R
     let mut cleaning = JoinSet::new();
     cleaning.spawn(Arc::clone(&node).keep_clean());
     cleaning.spawn(Arc::clone(&node.machine.models).keep());
+    let (blobs, machine) = (IrohBlobs::clone(iroh), Arc::clone(&node.machine));
+    cleaning.spawn(blobs.keep_open(move |problem| *lock(&machine.no_room) = problem));
     let mut lives = JoinSet::new();
     for part in parts.enrolled {
         lives.spawn(part.live());
@@ -137,7 +151,6 @@ pub async fn run(options: RunOptions, conduct: Arc<dyn Conduct>) -> Result<(), R
             }
         }
         node.machine.models.serve.stop().await;
-        parts.iroh.shutdown().await;
     };
     in_time("the node", stopped).await;
     control.stop().await;
@@ -148,15 +161,23 @@ pub async fn run(options: RunOptions, conduct: Arc<dyn Conduct>) -> Result<(), R
     }
 }
 
+async fn start_blobs(options: &RunOptions) -> Result<IrohBlobs, RunError> {
+    let (data, network) = (&options.data, &options.config.network);
+    data.make("blobs")?;
+    let key = options.keys.node.clone();
+    let mut config = BlobsConfig::new(key, network.bind, data.join("blobs"));
+    config.bind = SocketAddr::new(network.bind, network.blob_port);
+    Ok(IrohBlobs::start(config).await?)
+}
+
 /// A node and what only its shell needs.
 struct Parts {
     node: Arc<Node>,
     data: DataDir,
-    iroh: Arc<IrohBlobs>,
     enrolled: Vec<Enrolled>,
     control_port: u16,
     api: ApiConfig,
-    on_ready: Option<OnReady>,
+    on_ready: OnReady,
 }
 
 impl Parts {
@@ -189,18 +210,15 @@ impl Parts {
         Api::start(setup).await.map(Some)
     }
 
-    async fn start(options: RunOptions, conduct: Arc<dyn Conduct>) -> Result<Self, RunError> {
+    async fn start(
+        options: RunOptions,
+        conduct: Arc<dyn Conduct>,
+        iroh: &Arc<IrohBlobs>,
+    ) -> Result<Self, RunError> {
         let RunOptions { data, config, networks, public, keys, .. } = options;
-        let bind = config.network.bind;
-        data.make("blobs")?;
-        let mut blobs_config = BlobsConfig::new(keys.node.clone(), bind, data.join("blobs"));
-        blobs_config.bind = SocketAddr::new(bind, config.network.blob_port);
-        let iroh = Arc::new(IrohBlobs::start(blobs_config).await?);
-
         let program = options.program;
-        let store = Arc::clone(&iroh) as Arc<dyn Blobs>;
+        let store = Arc::clone(iroh) as Arc<dyn Blobs>;
         let models = open_models(&data, &config, program.clone(), store).await?;
-        let kinds = kinds(&config, &models);
         let mut house = config.api.house();
         house.is_open &= config.models.share;
         let guests = Guests::new(Arc::clone(&models.serve) as Arc<dyn Serve>, house);
@@ -210,9 +228,11 @@ impl Parts {
             key: keys.node,
             since: time::now(),
             warnings: options.warnings,
-            kinds,
-            blobs: Arc::clone(&iroh) as Arc<dyn Blobs>,
+            wanted: config.kinds().into_iter().collect(),
+            blobs: Arc::clone(iroh) as Arc<dyn Blobs>,
+            data: data.clone(),
             blob_folder: data.join("blobs"),
+            no_room: Mutex::default(),
             disk_bytes: 0.into(),
             disk_bytes_max: config.work.disk_mib_max << 20,
             refiners: (0..config.parallel()).map(refiner).collect(),
@@ -248,8 +268,8 @@ impl Parts {
         let enrolments = enrolled.iter().map(|one| Arc::clone(&one.enrolment)).collect();
         let node = Arc::new(Node { machine, enrolments });
         let (control_port, api) = (config.network.control_port, config.api);
-        let on_ready = Some(options.on_ready);
-        Ok(Self { node, data, iroh, enrolled, control_port, api, on_ready })
+        let on_ready = options.on_ready;
+        Ok(Self { node, data, enrolled, control_port, api, on_ready })
     }
 }
 
@@ -261,20 +281,10 @@ async fn open_models(
     blobs: Arc<dyn Blobs>,
 ) -> Result<Arc<Models>, DataDirError> {
     let folder = data.make("models")?;
-    let config = config.models.clone();
-    let opening = move || Models::open(&folder, config, program, blobs);
+    let (config, inference) = (config.models.clone(), config.inference);
+    let opening = move || Models::open(&folder, config, inference, program, blobs);
     match tokio::task::spawn_blocking(opening).await {
         Ok(models) => Ok(Arc::new(models)),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
-}
-
-/// The task kinds to offer, as codes, ascending: inference too where a base model is here and the
-/// owner did not turn it off.
-fn kinds(config: &Config, models: &Models) -> Vec<u8> {
-    let mut kinds: BTreeSet<u8> = config.kinds().iter().map(|kind| kind.code()).collect();
-    if config.models.tasks && models.has_base() {
-        kinds.insert(TaskKind::Infer.code());
-    }
-    kinds.into_iter().collect()
 }

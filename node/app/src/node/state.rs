@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Enrolment, lock};
 use crate::routing::CallCounts;
-use crate::serving::ModelCounts;
+use crate::serving::{EngineView, ModelCounts};
 use crate::time;
 
 /// What the node does at the moment.
@@ -127,6 +127,9 @@ pub struct Status {
     pub peer_addresses: Vec<String>,
     /// Where blobs can be had.
     pub blob_addresses: Vec<SocketAddr>,
+    /// Kinds of work offered at the moment, by name.
+    #[serde(default)]
+    pub offers: Vec<String>,
     /// Work since the start.
     pub work: WorkCounts,
     /// Blobs since the start.
@@ -134,6 +137,9 @@ pub struct Status {
     /// Models here, got from peers, and calls answered, since the start; of the whole node.
     #[serde(default)]
     pub models: ModelCounts,
+    /// What answers calls.
+    #[serde(default)]
+    pub engine: EngineView,
     /// Calls since the start, in all networks; they earn nothing.
     pub calls: CallCounts,
     /// Proofs and announcements published by gossip.
@@ -181,6 +187,7 @@ impl Enrolment {
         let in_hand = lock(&self.in_hand).len() as u64;
         let shared = self.shared();
         let mut warnings = machine.warnings.clone();
+        warnings.extend(lock(&machine.no_room).clone());
         warnings.extend(shared.warnings.iter().cloned());
         if self.admission.equivocation().is_some() {
             warnings.push(
@@ -203,6 +210,7 @@ impl Enrolment {
             peers: self.peers.count(),
             peer_addresses: self.peers.addresses(),
             blob_addresses: machine.blobs.addresses(),
+            offers: machine.kind_names().iter().map(|name| (*name).to_owned()).collect(),
             work: WorkCounts {
                 in_hand,
                 pages: counts.pages.load(Ordering::Relaxed),
@@ -219,6 +227,7 @@ impl Enrolment {
                 turned_away: blobs.turned_away,
             },
             models: machine.models.counts(),
+            engine: machine.models.serve.inference().view(),
             calls: machine.calls(),
             gossiped: self.gossiped.load(Ordering::Relaxed),
             totals,

@@ -12,13 +12,15 @@ use super::counts::count;
 use super::remote::Went;
 use super::router::{Inner, Server, lost, may_go_out};
 use crate::node::lock;
-use crate::serving::{CallPiece, codes as serving_codes};
+use crate::serving::{CallPiece, Wishes, codes as serving_codes};
 use crate::{limits, time};
 
 /// A call that this machine did not simply begin itself.
 pub(super) struct Journey {
     inner: Arc<Inner>,
     call: Call,
+    /// What no peer is told of.
+    wishes: Wishes,
     /// The files that it needs.
     blobs: Vec<BlobId>,
     /// Tokens of the answer so far, those that the client brought included.
@@ -34,15 +36,19 @@ impl Journey {
     pub(super) fn new(
         inner: Arc<Inner>,
         call: Call,
+        wishes: Wishes,
         blobs: Vec<BlobId>,
         pieces: mpsc::Sender<CallPiece>,
     ) -> Self {
         let generated = call.generated.to_vec();
-        Self { inner, call, blobs, generated, pieces, is_resumed: false, last: None }
+        Self { inner, call, wishes, blobs, generated, pieces, is_resumed: false, last: None }
     }
 
     /// Tries servers until the call ends or nobody is left. Where all are busy it waits a little.
     pub(super) async fn go(mut self) {
+        if self.wishes.change_the_answer() {
+            return self.at_home().await;
+        }
         let until = Instant::now() + self.inner.patience.busy;
         while !self.round().await {
             let busy = self.last.as_ref().filter(|failed| *failed.code == *serving_codes::BUSY);
@@ -120,7 +126,7 @@ impl Journey {
                 return self.fail(failed).await;
             }
         }
-        let mut stream = match inner.local.call(self.rest()).await {
+        let mut stream = match inner.local.call_with(self.rest(), self.wishes.clone()).await {
             Ok(stream) => stream,
             // What peers said is the better reason where this machine was asked before them.
             Err(failed) if may_go_out(&failed) && self.last.is_some() => {

@@ -13,7 +13,8 @@ use super::journey::Journey;
 use super::remote::{Reason, Remote, Went};
 use super::{CallCounts, Line, Patience, Standings, codes};
 use crate::node::lock;
-use crate::serving::{self, CallStream, Offers, Serve, failure};
+use crate::serving::wishes::only_here;
+use crate::serving::{self, CallStream, Offers, Serve, Wishes, failure};
 use crate::{limits, time};
 
 /// Peers of one network.
@@ -117,25 +118,35 @@ impl Router {
 #[async_trait]
 impl Serve for Router {
     async fn call(&self, call: Call) -> Result<CallStream, CallFailure> {
+        self.call_with(call, Wishes::default()).await
+    }
+
+    async fn call_with(&self, call: Call, wishes: Wishes) -> Result<CallStream, CallFailure> {
         let own = &self.0;
         count(&own.counters.asked);
         let blobs = blobs_of(&call.model, &call.adapters);
+        let stays = wishes.change_the_answer();
         if own.is_here(&blobs) {
-            match own.local.call(call.clone()).await {
+            match own.local.call_with(call.clone(), wishes.clone()).await {
                 Ok(stream) => {
                     count(&own.counters.here);
                     return Ok(stream);
                 }
-                Err(failed) if !may_go_out(&failed) || own.servers(&blobs).is_empty() => {
+                Err(failed) if stays || !may_go_out(&failed) || own.servers(&blobs).is_empty() => {
                     return Err(failed);
                 }
                 Err(_) => {}
             }
-        } else if own.servers(&blobs).is_empty() && !own.could_obtain(&blobs) {
-            return Err(own.nowhere(&blobs));
+        } else if !own.could_obtain(&blobs) {
+            if own.servers(&blobs).is_empty() {
+                return Err(own.nowhere(&blobs));
+            }
+            if stays {
+                return Err(only_here());
+            }
         }
         let (pieces, stream) = mpsc::channel(limits::CALL_PIECES_MAX);
-        tokio::spawn(Journey::new(Arc::clone(own), call, blobs, pieces).go());
+        tokio::spawn(Journey::new(Arc::clone(own), call, wishes, blobs, pieces).go());
         Ok(stream)
     }
 

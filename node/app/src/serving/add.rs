@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use openledger_models::{
-    Adapter, AdapterBundle, AdapterError, BundleError, Gguf, LlamaConfig, MapError, Mapped, Model,
+    Adapter, AdapterBundle, AdapterError, BundleError, Gguf, MapError, Mapped, Model, ModelConfig,
     ModelError,
 };
 use openledger_wire::BlobId;
@@ -157,7 +157,7 @@ pub(super) fn examine(
         }
         EntryKind::Adapter => {
             let base = base.and_then(|base| library.get(&base));
-            if let Some(config) = base.and_then(|base| config_of(&base.path)) {
+            if let Some(config) = base.and_then(|base| shape_of(&base.path)) {
                 adapter(path, &mapped, &config)?;
             }
         }
@@ -212,16 +212,16 @@ fn read(path: &Path) -> Result<Vec<u8>, AddError> {
     Ok(bytes)
 }
 
-fn adapter(path: &Path, bundle: &[u8], config: &LlamaConfig) -> Result<Adapter, AddError> {
+fn adapter(path: &Path, bundle: &[u8], config: &ModelConfig) -> Result<Adapter, AddError> {
     Adapter::from_bundle(bundle, config)
         .map_err(|source| AddError::Adapter { path: path.to_owned(), source })
 }
 
-/// The shape of a base that is here.
-fn config_of(path: &Path) -> Option<LlamaConfig> {
+/// The shape of a base model's file; `None` where it does not read.
+pub(crate) fn shape_of(path: &Path) -> Option<ModelConfig> {
     let mapped = Mapped::open(path).ok()?;
     let gguf = Gguf::parse(&mapped).ok()?;
-    LlamaConfig::from_gguf(&gguf, &mapped).ok()
+    ModelConfig::from_gguf(&gguf, &mapped).ok()
 }
 
 /// The base of an adapter: the one named, else the only one that it fits.
@@ -234,7 +234,7 @@ fn base_of(
     let no_base = |problem: String| AddError::NoBase { path: file.to_owned(), problem };
     if let Some(named) = &options.base {
         let base = library.find(named)?;
-        let config = config_of(&base.path)
+        let config = shape_of(&base.path)
             .ok_or_else(|| no_base(format!("its base {} cannot be opened", base.name)))?;
         adapter(file, bundle, &config)?;
         return Ok(base.blob);
@@ -244,7 +244,7 @@ fn base_of(
     let mut fitting = Vec::new();
     let mut misfit = None;
     for base in &bases {
-        let Some(config) = config_of(&base.path) else { continue };
+        let Some(config) = shape_of(&base.path) else { continue };
         match adapter(file, bundle, &config) {
             Ok(_) => fitting.push(*base),
             Err(error) => misfit = Some(error),

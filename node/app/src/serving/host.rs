@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::in_hand::{InHand, Waiting, died};
 use super::suspects::{Death, Suspects};
-use super::{CallStream, codes, failure};
+use super::{CallStream, Wishes, codes, failure};
 use crate::limits;
-use crate::worker::{Program, WorkerKind, read_frame, spawn, write_frame};
+use crate::worker::{BackOff, InferAsk, Program, WorkerKind, read_frame, spawn, write_frame};
 
 /// An adapter with its file.
 pub type AdapterFile = (BlobId, PathBuf);
@@ -39,6 +39,8 @@ pub struct ModelInfo {
     pub context: u32,
     /// Class of the engine's results.
     pub backend: String,
+    /// What the engine computes on, in words.
+    pub device: String,
 }
 
 /// One infer worker over one base model.
@@ -55,12 +57,11 @@ pub struct Host {
 #[derive(Default)]
 struct Slot {
     live: Option<Arc<Live>>,
-    failures: u32,
-    not_before: Option<Instant>,
+    back_off: BackOff,
 }
 
 struct Live {
-    requests: mpsc::Sender<InferRequest>,
+    requests: mpsc::Sender<InferAsk>,
     in_hand: Arc<InHand>,
     info: ModelInfo,
     loaded: AsyncMutex<BTreeSet<BlobId>>,
@@ -93,6 +94,12 @@ impl Host {
     #[must_use]
     pub fn model(&self) -> BlobId {
         self.setup.model
+    }
+
+    /// The backend class in which it computes.
+    #[must_use]
+    pub fn class(&self) -> &str {
+        self.setup.backend.as_deref().unwrap_or_default()
     }
 
     /// How often a process was started.
@@ -128,6 +135,7 @@ impl Host {
     pub async fn call(
         &self,
         call: Call,
+        wishes: Wishes,
         adapters: &[AdapterFile],
     ) -> Result<CallStream, CallFailure> {
         let input = {
@@ -145,7 +153,8 @@ impl Host {
         let (done, is_done) = oneshot::channel();
         let reader = sender.clone();
         live.in_hand.expect(id, Waiting::Call { sender, input, _done: done })?;
-        live.ask(InferRequest::Call { id, call: Box::new(call) }).await;
+        let (call, wishes) = (Box::new(call), Box::new(wishes));
+        live.ask(InferAsk::Wishing { id, call, wishes }).await;
         tokio::spawn(async move {
             tokio::select! {
                 // Nobody wants the answer any more.
@@ -221,16 +230,16 @@ impl Host {
             if !live.in_hand.is_dead() {
                 return Ok(Arc::clone(live));
             }
-            slot.bury();
+            let started = live.started;
+            slot.live = None;
+            slot.back_off.died(started);
         }
-        if let Some(not_before) = slot.not_before {
-            let wait = not_before.saturating_duration_since(Instant::now());
-            if wait > limits::WORKER_WAIT_MAX {
-                let message = "the engine's process died several times and rests for a while";
-                return Err(failure(codes::START, message, millis(wait)));
-            }
-            tokio::time::sleep(wait).await;
+        let wait = slot.back_off.wait();
+        if wait > limits::WORKER_WAIT_MAX {
+            let message = "the engine's process died several times and rests for a while";
+            return Err(failure(codes::START, message, millis(wait)));
         }
+        tokio::time::sleep(wait).await;
         match self.start().await {
             Ok(live) => {
                 let live = Arc::new(live);
@@ -238,7 +247,7 @@ impl Host {
                 Ok(live)
             }
             Err(failure) => {
-                slot.failed();
+                slot.back_off.failed();
                 Err(failure)
             }
         }
@@ -256,9 +265,11 @@ impl Host {
             .map_err(|error| not_started(&error))?;
         let ready = read_frame::<InferResponse>(&mut reader);
         let info = match tokio::time::timeout(limits::INFER_START_TIME_MAX, ready).await {
-            Ok(Ok(Some(InferResponse::Ready { name, architecture, context, backend }))) => {
+            Ok(Ok(Some(InferResponse::Ready { name, architecture, context, backend, device }))) => {
                 let (name, architecture) = (name.to_string(), architecture.to_string());
-                ModelInfo { name, architecture, context, backend: backend.to_string() }
+                let device = device.map(|device| device.to_string()).unwrap_or_default();
+                let backend = backend.to_string();
+                ModelInfo { name, architecture, context, backend, device }
             }
             Ok(Ok(Some(InferResponse::Failed { failure, .. }))) => return Err(failure),
             Ok(Ok(_)) => return Err(not_started(&"it ended while it loaded the model")),
@@ -266,7 +277,8 @@ impl Host {
             Err(_) => return Err(not_started(&"the model was not loaded in time")),
         };
         let (pid, took) = (child.id(), begun.elapsed().as_millis());
-        tracing::info!(model = info.name, pid, ms = took, "a model is loaded");
+        let (model, class, device) = (&info.name, &info.backend, &info.device);
+        tracing::info!(model, class, device, pid, ms = took, "a model is loaded");
         let (requests, queue) = mpsc::channel(limits::INFER_QUEUE_MAX);
         let (in_hand, end) = (Arc::new(InHand::default()), CancellationToken::new());
         tokio::spawn(write_all(writer, queue));
@@ -284,8 +296,8 @@ impl Host {
 
 impl Live {
     /// Sends a request. If the process is dead, whoever waits is told by who watches it.
-    async fn ask(&self, request: InferRequest) {
-        if self.requests.send(request).await.is_err() {
+    async fn ask(&self, request: impl Into<InferAsk>) {
+        if self.requests.send(request.into()).await.is_err() {
             tracing::debug!("an infer worker does not read any more");
         }
     }
@@ -306,24 +318,6 @@ impl Live {
                 Err(failure(codes::BUSY, &message, 1_000))
             }
         }
-    }
-}
-
-impl Slot {
-    /// Clears away a process that died, and decides when the next may start.
-    fn bury(&mut self) {
-        let Some(live) = self.live.take() else { return };
-        if live.started.elapsed() >= limits::WORKER_GOOD {
-            self.failures = 0;
-        }
-        self.failed();
-    }
-
-    fn failed(&mut self) {
-        let doublings = self.failures.min(16);
-        let wait = limits::WORKER_RESTART_MIN.saturating_mul(1 << doublings);
-        self.not_before = Some(Instant::now() + wait.min(limits::WORKER_RESTART_MAX));
-        self.failures = self.failures.saturating_add(1);
     }
 }
 
@@ -379,7 +373,7 @@ impl Watch {
     }
 }
 
-async fn write_all(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<InferRequest>) {
+async fn write_all(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<InferAsk>) {
     while let Some(request) = queue.recv().await {
         if let Err(error) = write_frame(&mut writer, &request).await {
             tracing::debug!("an infer worker does not read any more: {error}");

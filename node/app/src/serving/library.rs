@@ -180,9 +180,10 @@ impl Library {
 
     /// Looks at the folder again; says whether anything changed.
     pub fn refresh(&self) -> bool {
+        // Read under the lock: what is noted meanwhile must not be missing after it.
+        let mut entries = self.lock();
         let found: BTreeMap<BlobId, Entry> =
             notes(&self.folder).into_iter().map(|entry| (entry.blob, entry.examined())).collect();
-        let mut entries = self.lock();
         let changed = *entries != found;
         *entries = found;
         changed

@@ -9,6 +9,7 @@ pub mod config;
 pub mod host;
 pub mod hub;
 mod in_hand;
+pub mod inference;
 pub mod library;
 pub mod local;
 pub mod models;
@@ -16,13 +17,18 @@ pub mod offers;
 pub mod serve;
 mod suspects;
 pub mod transfer;
+pub mod wishes;
 
 pub use add::{AddError, AddOptions, add};
 pub use config::ModelsConfig;
 pub use host::{Host, ModelInfo};
+pub use inference::{EngineView, InferenceConfig};
 pub use library::{Entry, EntryKind, Library, LibraryError};
 pub use local::{LocalServe, Served};
 pub use models::{ModelCounts, Models, ObtainError};
 pub use offers::{Offered, Offers};
 pub use serve::{CallPiece, CallStream, Serve, codes, failure, whole};
 pub use transfer::{Progress, Transfer};
+pub use wishes::Wishes;
+
+pub(crate) use add::shape_of;

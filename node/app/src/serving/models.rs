@@ -21,7 +21,7 @@ use super::library::{Entry, EntryKind, Library, LibraryError};
 use super::local::LocalServe;
 use super::offers::Offers;
 use super::transfer::{Progress, Transfer};
-use super::{ModelsConfig, Serve as _};
+use super::{InferenceConfig, ModelsConfig, Serve as _};
 use crate::limits;
 use crate::node::lock;
 use crate::worker::Program;
@@ -107,6 +107,7 @@ impl Models {
     pub fn open(
         folder: &Path,
         config: ModelsConfig,
+        inference: InferenceConfig,
         program: Program,
         blobs: Arc<dyn Blobs>,
     ) -> Self {
@@ -117,7 +118,7 @@ impl Models {
                 tracing::warn!("failed to {error}");
             }
         }
-        let serve = LocalServe::new(Arc::clone(&library), program, config.clone());
+        let serve = LocalServe::new(Arc::clone(&library), program, config.clone(), inference);
         Self {
             library,
             serve: Arc::new(serve),
@@ -189,12 +190,19 @@ impl Models {
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             due.tick().await;
-            let own = Arc::clone(&self);
-            let looked = tokio::task::spawn_blocking(move || own.library.refresh()).await;
-            let shared = self.share().await;
-            if shared || looked.unwrap_or_default() {
+            self.look().await;
+            if self.share().await {
                 self.changed();
             }
+        }
+    }
+
+    /// Looks at the folder now, for what `openledger model` did since the last look.
+    pub async fn look(&self) {
+        let library = Arc::clone(&self.library);
+        let looked = tokio::task::spawn_blocking(move || library.refresh()).await;
+        if looked.unwrap_or_default() {
+            self.changed();
         }
     }
 
@@ -298,6 +306,8 @@ impl Models {
         let blob = offer.blob;
         let turn = self.turn(blob);
         let _turn = turn.lock().await;
+        // What was removed a moment ago is to be got again, and not to be found here.
+        self.look().await;
         if let Some(entry) = self.library.get(&blob).filter(|entry| entry.problem.is_none()) {
             return Ok(entry);
         }

@@ -9,6 +9,8 @@ use openledger_wire::call::{Call, CallEnd, CallFailure, CallToken, Embed, Embedd
 use openledger_wire::gossip::Offer;
 use tokio::sync::mpsc;
 
+use super::wishes::{Wishes, only_here};
+
 /// Codes of [`CallFailure`]: stable words for programs.
 pub mod codes {
     /// The base model is not here.
@@ -64,6 +66,15 @@ pub trait Serve: Send + Sync {
     /// # Errors
     /// [`CallFailure`] with one of [`codes`], if it does not even begin.
     async fn call(&self, call: Call) -> Result<CallStream, CallFailure>;
+
+    /// Begins a call with wishes beyond it. A server that knows none refuses what it would have to
+    /// answer otherwise, and leaves the rest out.
+    ///
+    /// # Errors
+    /// As [`Serve::call`].
+    async fn call_with(&self, call: Call, wishes: Wishes) -> Result<CallStream, CallFailure> {
+        if wishes.change_the_answer() { Err(only_here()) } else { self.call(call).await }
+    }
 
     /// Turns texts into vectors.
     ///

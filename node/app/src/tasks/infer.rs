@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use openledger_inference::of_class;
 use openledger_wire::call::{
     Call, CallEnd, CallFailure, CallToken, FinishReason, Prompt, Sampling,
 };
@@ -29,6 +30,8 @@ pub struct InferBench {
     pub models: Arc<Models>,
     /// What peers of the network offer.
     pub offers: Arc<Offers>,
+    /// Backend classes whose answers the network's rules compare.
+    pub classes: Vec<String>,
 }
 
 impl Bench {
@@ -85,14 +88,38 @@ impl Bench {
         };
         let prompt: Prompt = decode(&bytes, wire_limits::PROMPT_MAX)
             .map_err(|error| WorkError::Task(format!("its prompt: {error}")))?;
-        let info = here.models.serve.info(task.model).await.map_err(refused)?;
-        let stream = here.models.serve.work(call_of(task, prompt)).await.map_err(refused)?;
-        let (tokens, end) = whole(stream).await.map_err(refused)?;
+        let class = here.class(leased)?;
+        let info = here.models.serve.info_in(task.model, &class).await.map_err(refused)?;
+        let stream = here.models.serve.work(call_of(task, prompt), &class).await;
+        let (tokens, end) = whole(stream.map_err(refused)?).await.map_err(refused)?;
         Ok((output_of(task, &tokens, &end, &info.backend)?, bytes.to_vec()))
     }
 }
 
 impl InferBench {
+    /// The backend class to answer in: that of the answer which is checked; else the owner's, if
+    /// the rules compare it, or the first that they do and this build has.
+    fn class(&self, leased: &LeasedTask) -> Result<String, WorkError> {
+        let fits = |class: &str| {
+            self.classes.iter().any(|listed| listed == class) && of_class(class).is_some()
+        };
+        if let Some(told) = &leased.backend {
+            return if fits(told) {
+                Ok(told.to_string())
+            } else {
+                let why = format!("the answer to check is of class {told}, which is not had here");
+                Err(WorkError::Declined(why))
+            };
+        }
+        let own = self.models.serve.inference().class();
+        let listed = std::iter::once(own).chain(self.classes.iter().map(String::as_str));
+        let mut fitting = listed.filter(|class| fits(class));
+        fitting.next().map(str::to_owned).ok_or_else(|| {
+            let listed = self.classes.join(", ");
+            WorkError::Declined(format!("the rules compare {listed}, none of which is had here"))
+        })
+    }
+
     /// Makes sure that model and adapters are here.
     async fn need(&self, task: &InferTask, holders: &[Holder]) -> Result<(), WorkError> {
         self.get(task.model, OfferKind::Base, holders).await?;

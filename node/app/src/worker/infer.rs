@@ -10,6 +10,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use super::frame::{FrameError, read_frame, write_frame};
+use super::infer_ask::InferAsk;
 use super::infer_engine::Desk;
 use crate::limits;
 use crate::serving::{codes, failure};
@@ -26,14 +27,14 @@ pub(super) async fn serve(socket: UnixStream) -> Result<(), FrameError> {
         Err(failure) => return refuse(&mut writer, failure).await,
     };
     write_frame(&mut writer, &desk.ready()).await?;
-    let (requests, inbox) = mpsc::channel::<InferRequest>(limits::INFER_QUEUE_MAX);
+    let (requests, inbox) = mpsc::channel::<InferAsk>(limits::INFER_QUEUE_MAX);
     let (answers, outbox) = mpsc::channel::<InferResponse>(limits::INFER_QUEUE_MAX);
     let thread = std::thread::Builder::new().name("engine".to_owned());
     thread.spawn(move || desk.run(inbox, &answers))?;
     let mut writing = tokio::spawn(write_all(writer, outbox));
     loop {
         tokio::select! {
-            request = read_frame::<InferRequest>(&mut reader) => {
+            request = read_frame::<InferAsk>(&mut reader) => {
                 let Some(request) = request? else { return Ok(()) };
                 if requests.send(request).await.is_err() {
                     return Ok(());

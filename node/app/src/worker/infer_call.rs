@@ -1,14 +1,14 @@
 //! Between the wire's words for a call and the engine's.
 
 use openledger_inference::{
-    AdapterSetError, AdapterStoreError, FinishReason, Request, Sampling, ScoreError, SequenceError,
-    SubmitError, Usage,
+    AdapterSetError, AdapterStoreError, FinishReason, PrepareError, Request, Sampling, ScoreError,
+    SequenceError, SubmitError, Usage,
 };
 use openledger_models::{AdapterError, Message, Model, SpecialTokens, TemplateError, Tokenizer};
 use openledger_wire::call::{self, Call, CallEnd, CallFailure, CallToken, Prompt};
 use openledger_wire::{BlobId, List, Prose};
 
-use crate::serving::{codes, failure};
+use crate::serving::{Wishes, codes, failure};
 
 /// Milliseconds after which a caller that was turned away may ask again.
 const AGAIN_MS: u32 = 1_000;
@@ -83,8 +83,18 @@ pub(super) fn request_of(
         sampling: sampling_of(&call.sampling),
         stop: call.stop.iter().map(|text| text.to_owned().into_string()).collect(),
         logprobs: Some(call.top_logprobs).filter(|count| *count > 0),
-        ignore_end: false,
+        ..Request::greedy(Vec::new(), 0)
     })
+}
+
+/// Adds to a request what its caller wishes beyond the call.
+pub(super) fn grant(wishes: &Wishes, request: &mut Request) {
+    request.sampling.min_p = permille_of(f64::from(wishes.min_p_permille));
+    request.sampling.repetition_penalty = permille_of(f64::from(wishes.repetition_permille));
+    let bias = |(token, permille): &(u32, i32)| (*token, permille_of(f64::from(*permille)));
+    request.sampling.logit_bias = wishes.logit_bias_permille.iter().map(bias).collect();
+    request.priority = wishes.priority();
+    request.caller = wishes.caller_id();
 }
 
 fn sampling_of(said: &call::Sampling) -> Sampling {
@@ -95,6 +105,7 @@ fn sampling_of(said: &call::Sampling) -> Sampling {
         seed: said.seed,
         presence_penalty: permille_of(f64::from(said.presence_permille)),
         frequency_penalty: permille_of(f64::from(said.frequency_permille)),
+        ..Sampling::greedy()
     }
 }
 
@@ -170,7 +181,10 @@ fn of_template(error: &TemplateError) -> CallFailure {
 
 fn of_adapters(error: &AdapterSetError) -> &'static str {
     match error {
-        AdapterSetError::Unknown { .. } => codes::UNKNOWN_ADAPTER,
+        AdapterSetError::Unknown { .. }
+        | AdapterSetError::Absent { .. }
+        | AdapterSetError::Unavailable { .. } => codes::UNKNOWN_ADAPTER,
+        AdapterSetError::TooLarge { .. } => codes::MEMORY,
         _ => codes::INVALID,
     }
 }
@@ -179,7 +193,10 @@ pub(super) fn of_submit(error: &SubmitError) -> CallFailure {
     let (code, again) = match error {
         SubmitError::Context { .. } => (codes::CONTEXT, 0),
         SubmitError::Memory { .. } => (codes::MEMORY, 0),
-        SubmitError::QueueFull { .. } => (codes::BUSY, AGAIN_MS),
+        SubmitError::QueueFull { retry_after_ms, .. }
+        | SubmitError::CallerFull { retry_after_ms, .. } => {
+            (codes::BUSY, u32::try_from(*retry_after_ms).unwrap_or(u32::MAX))
+        }
         SubmitError::Adapters(error) => (of_adapters(error), 0),
         _ => (codes::INVALID, 0),
     };
@@ -197,7 +214,20 @@ pub(super) fn of_score(error: &ScoreError) -> CallFailure {
 }
 
 pub(super) fn of_sequence(error: &SequenceError) -> CallFailure {
-    failure(codes::ENGINE, &format!("failed to {error}"), 0)
+    let code = match error {
+        SequenceError::Adapters(error) => of_adapters(error),
+        _ => codes::ENGINE,
+    };
+    failure(code, &format!("failed to {error}"), 0)
+}
+
+pub(super) fn of_prepare(error: &PrepareError) -> CallFailure {
+    let code = match error {
+        PrepareError::OtherModel { .. } => codes::WRONG_BASE,
+        PrepareError::Read(error) => return of_adapter(error),
+        _ => codes::BAD_FILE,
+    };
+    failure(code, &format!("failed to {error}"), 0)
 }
 
 pub(super) fn of_store(error: &AdapterStoreError) -> CallFailure {
@@ -209,7 +239,7 @@ pub(super) fn of_store(error: &AdapterStoreError) -> CallFailure {
     failure(code, &format!("failed to {error}"), again)
 }
 
-pub(super) fn of_adapter(error: &AdapterError) -> CallFailure {
+fn of_adapter(error: &AdapterError) -> CallFailure {
     let code = match error {
         AdapterError::Layer { .. } | AdapterError::Shape { .. } => codes::WRONG_BASE,
         _ => codes::BAD_FILE,
@@ -230,6 +260,35 @@ mod tests {
         let rest = outgoing.next("x");
         assert_eq!(format!("{}{}", &*first, &*rest), format!("{long}x"));
         assert_eq!(&*outgoing.next(""), "");
+    }
+
+    #[test]
+    fn wishes_reach_the_engine_in_its_own_numbers() {
+        let mut request = Request::greedy(vec![1], 4);
+        let plain = request.clone();
+        grant(&Wishes::default(), &mut request);
+        assert_eq!(request, plain, "no wishes change nothing");
+        let wishes = Wishes {
+            min_p_permille: 50,
+            repetition_permille: 1_150,
+            logit_bias_permille: vec![(7, -100_000), (9, 2_500)],
+            urgency: -1,
+            caller: "ann".to_owned(),
+        };
+        grant(&wishes, &mut request);
+        let sampling = &request.sampling;
+        assert_eq!((sampling.min_p, sampling.repetition_penalty), (0.05, 1.15));
+        assert_eq!(sampling.logit_bias, [(7, -100.0), (9, 2.5)].into());
+        assert_eq!(request.priority, openledger_inference::Priority::Low);
+        assert_eq!(request.caller, wishes.caller_id());
+    }
+
+    #[test]
+    fn who_is_turned_away_is_told_when_to_come_again() {
+        let failed = of_submit(&SubmitError::QueueFull { queued: 256, retry_after_ms: 2_345 });
+        assert_eq!((&*failed.code, failed.retry_after_ms), (codes::BUSY, 2_345));
+        let failed = of_submit(&SubmitError::CallerFull { queued: 64, retry_after_ms: u64::MAX });
+        assert_eq!((&*failed.code, failed.retry_after_ms), (codes::BUSY, u32::MAX));
     }
 
     #[test]

@@ -3,29 +3,36 @@
 //! One thread does all of it, so that nothing of the engine needs a lock. Texts to turn into
 //! vectors take turns with the steps of calls, one text at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use openledger_inference::{Engine, EngineOptions, Event, SequenceId};
-use openledger_models::{Adapter, Model};
+use openledger_inference::{
+    AdapterStoreError, Engine, EngineOptions, Event, PreparedAdapter, SequenceId, of_class,
+};
+use openledger_models::{Model, ModelConfig};
 use openledger_wire::call::{Call, CallFailure, Embed, Embedded};
 use openledger_wire::worker::{InferRequest, InferResponse, InferSetup};
 use openledger_wire::{Blob, BlobId, List, Text};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::child::limit_memory;
+use super::infer_ask::InferAsk;
 use super::infer_call::{
-    Outgoing, bytes_of, end_of, of_adapter, of_score, of_sequence, of_store, of_submit, request_of,
-    token_of, tokens_of, weights,
+    Outgoing, bytes_of, end_of, grant, of_prepare, of_score, of_sequence, of_store, of_submit,
+    request_of, token_of, tokens_of, weights,
 };
 use crate::limits;
-use crate::serving::{codes, failure};
+use crate::serving::{Wishes, codes, failure};
 
-/// The class of this engine's results: what verifiers allow for is known by it.
-pub(super) const BACKEND_CLASS: &str = "cpu-reference-1";
+/// Bytes that keys and values of so many tokens take at most: with 32 bits for each number.
+pub(crate) fn kv_bytes(shape: &ModelConfig, tokens: usize) -> u64 {
+    let numbers = [2, shape.layers, shape.kv_heads, shape.head_dim, tokens];
+    numbers.into_iter().fold(4, |bytes, count| bytes.saturating_mul(count as u64))
+}
 
 /// The engine with who asked for what.
 pub(super) struct Desk {
@@ -35,6 +42,8 @@ pub(super) struct Desk {
     /// Files of adapters, so that one that the engine put out comes back by itself.
     files: BTreeMap<BlobId, PathBuf>,
     embedding: VecDeque<Embedding>,
+    /// What the engine's clock counts from.
+    begun: Instant,
 }
 
 struct Answering {
@@ -65,13 +74,13 @@ impl Desk {
             failure(codes::BAD_FILE, &message, 0)
         };
         let model = Arc::new(Model::open(path).map_err(|error| bad(&error))?);
-        let options = options(setup);
-        let config = model.config();
-        let per_token = 8 * config.layers * config.kv_heads * config.head_dim;
-        let kv_bytes = per_token.saturating_mul(options.page_tokens * options.pages_max) as u64;
+        let options = options(setup)?;
+        // The fast backend holds a copy of the weights beside the file.
+        let base = base.saturating_add(file_bytes);
+        let kept = kv_bytes(model.config(), options.page_tokens.saturating_mul(options.pages_max));
         // Adapters are parsed beside those that are loaded.
         let adapters = setup.adapter_bytes_max.saturating_mul(3);
-        limit_memory(base.saturating_add(kv_bytes).saturating_add(adapters));
+        limit_memory(base.saturating_add(kept).saturating_add(adapters));
         let engine = Engine::new(Arc::clone(&model), options).map_err(|error| bad(&error))?;
         Ok(Self {
             engine,
@@ -79,6 +88,7 @@ impl Desk {
             answering: BTreeMap::new(),
             files: BTreeMap::new(),
             embedding: VecDeque::new(),
+            begun: Instant::now(),
         })
     }
 
@@ -89,14 +99,15 @@ impl Desk {
             name: Text::clipped(&config.name),
             architecture: Text::clipped(&config.architecture),
             context: u32::try_from(config.context).unwrap_or(u32::MAX),
-            backend: Text::clipped(BACKEND_CLASS),
+            backend: Text::clipped(self.engine.options().class()),
+            device: Some(Text::clipped(&self.engine.device())),
         }
     }
 
     /// Serves until nobody asks or listens any more.
     pub(super) fn run(
         mut self,
-        mut inbox: mpsc::Receiver<InferRequest>,
+        mut inbox: mpsc::Receiver<InferAsk>,
         answers: &mpsc::Sender<InferResponse>,
     ) {
         loop {
@@ -124,7 +135,16 @@ impl Desk {
         }
     }
 
-    fn take(&mut self, request: InferRequest, answers: &mut Vec<InferResponse>) {
+    fn take(&mut self, ask: InferAsk, answers: &mut Vec<InferResponse>) {
+        let request = match ask {
+            InferAsk::Plain(request) => request,
+            InferAsk::Wishing { id, call, wishes } => {
+                if let Err(failure) = self.begin(id, &call, &wishes) {
+                    answers.push(InferResponse::Failed { id, failure });
+                }
+                return;
+            }
+        };
         match request {
             InferRequest::Setup(_) => {
                 let failure = failure(codes::INVALID, "this worker has its model already", 0);
@@ -137,7 +157,7 @@ impl Desk {
                 });
             }
             InferRequest::Call { id, call } => {
-                if let Err(failure) = self.begin(id, &call) {
+                if let Err(failure) = self.begin(id, &call, &Wishes::default()) {
                     answers.push(InferResponse::Failed { id, failure });
                 }
             }
@@ -156,21 +176,45 @@ impl Desk {
         }
     }
 
-    /// Loads an adapter; gives the bytes that it takes.
-    fn load(&mut self, adapter: BlobId, path: &Path) -> Result<u64, CallFailure> {
+    /// Reads an adapter and stores its numbers as the engine takes them.
+    fn prepare(&self, path: &Path) -> Result<PreparedAdapter, CallFailure> {
         let bytes = read(path).map_err(|error| {
             let message = format!("failed to read adapter {}: {error}", path.display());
             failure(codes::BAD_FILE, &message, 0)
         })?;
-        let parsed = Adapter::from_bundle(&bytes, self.model.config());
-        let parsed = parsed.map_err(|error| of_adapter(&error))?;
-        drop(bytes);
-        let in_memory = parsed.bytes() as u64;
-        self.engine.put_adapter(adapter, parsed).map_err(|error| of_store(&error))?;
-        if self.files.len() < limits::INFER_ADAPTERS_MAX {
+        let storage = self.engine.adapter_storage();
+        let prepared = PreparedAdapter::from_bundle(self.model.config(), &bytes, storage);
+        prepared.map_err(|error| of_prepare(&error))
+    }
+
+    /// Takes an adapter, and loads it if there is room now; gives the bytes that it takes. Calls
+    /// may name it from now on: they wait for it.
+    fn load(&mut self, adapter: BlobId, path: &Path) -> Result<u64, CallFailure> {
+        let prepared = self.prepare(path)?;
+        let bytes = prepared.bytes() as u64;
+        let kept = self.files.contains_key(&adapter);
+        if kept || self.files.len() < limits::INFER_ADAPTERS_MAX {
             self.files.insert(adapter, path.to_owned());
+            self.engine.register_adapter(adapter);
         }
-        Ok(in_memory)
+        match self.engine.deliver(adapter, prepared) {
+            Err(AdapterStoreError::Full { .. }) if self.files.contains_key(&adapter) => Ok(bytes),
+            Err(error) => Err(of_store(&error)),
+            Ok(_) => Ok(bytes),
+        }
+    }
+
+    /// Brings the adapters that calls wait for, as far as there is room.
+    fn bring(&mut self) {
+        let mut tried = BTreeSet::new();
+        while let Some(id) = self.engine.wanted().into_iter().find(|id| tried.insert(*id)) {
+            let Some(path) = self.files.get(&id).cloned() else { continue };
+            match self.prepare(&path) {
+                // Without room it is wanted again.
+                Ok(prepared) => drop(self.engine.deliver(id, prepared)),
+                Err(failure) => self.engine.adapter_unavailable(&id, &failure.message),
+            }
+        }
     }
 
     /// Loads those again that the engine put out to make room.
@@ -185,12 +229,12 @@ impl Desk {
         Ok(())
     }
 
-    fn begin(&mut self, id: u64, call: &Call) -> Result<(), CallFailure> {
-        self.reload(&call.adapters)?;
+    fn begin(&mut self, id: u64, call: &Call, wishes: &Wishes) -> Result<(), CallFailure> {
         let prompt = tokens_of(&self.model, &call.prompt)?;
         let options = self.engine.options();
         let held = options.page_tokens.saturating_mul(options.pages_max);
-        let request = request_of(call, prompt, self.model.config().context, held)?;
+        let mut request = request_of(call, prompt, self.model.config().context, held)?;
+        grant(wishes, &mut request);
         let sequence = self.engine.resume(request, &call.generated);
         let sequence = sequence.map_err(|error| of_submit(&error))?;
         self.answering.insert(sequence, Answering { id, text: Outgoing::default() });
@@ -208,6 +252,9 @@ impl Desk {
     }
 
     fn step(&mut self, answers: &mut Vec<InferResponse>) {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.engine.set_now(now_ms);
+        self.bring();
         match self.engine.step() {
             Ok(events) => answers.extend(events.into_iter().filter_map(|event| self.tell(event))),
             // Nothing is lost: the engine runs everything again, and gives up what fails always.
@@ -267,17 +314,27 @@ impl Desk {
     }
 }
 
-fn options(setup: &InferSetup) -> EngineOptions {
+fn options(setup: &InferSetup) -> Result<EngineOptions, CallFailure> {
+    let default = EngineOptions::default().class();
+    let class = setup.backend.as_deref().unwrap_or(default);
+    let Some((backend, kv, adapters)) = of_class(class) else {
+        let message = format!("this build has no backend of the class {class}");
+        return Err(failure(codes::INVALID, &message, 0));
+    };
     let page_tokens = 16;
     let tokens_max = usize::try_from(setup.tokens_max).unwrap_or(usize::MAX);
-    EngineOptions {
+    Ok(EngineOptions {
+        backend,
+        kv,
+        adapters,
         threads: usize::from(setup.threads),
         sequences_max: usize::from(setup.sequences_max),
         page_tokens,
         pages_max: tokens_max.div_ceil(page_tokens),
         chunk_tokens_max: limits::INFER_CHUNK_TOKENS_MAX,
         adapters_bytes_max: usize::try_from(setup.adapter_bytes_max).unwrap_or(usize::MAX),
-    }
+        ..EngineOptions::default()
+    })
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -5,9 +5,11 @@
 //! closes, so none outlives its node, however that ends. Children get no secrets: neither keys
 //! nor the environment.
 
+mod back_off;
 mod child;
 mod frame;
 mod infer;
+mod infer_ask;
 mod infer_call;
 mod infer_engine;
 mod process;
@@ -19,4 +21,7 @@ pub use child::{WorkerKind, run_child};
 pub use frame::{FrameError, read_frame, write_frame};
 pub use process::{CallError, Program, Worker};
 
+pub(crate) use back_off::BackOff;
+pub(crate) use infer_ask::InferAsk;
+pub(crate) use infer_engine::kv_bytes;
 pub(crate) use spawn::spawn;

@@ -12,6 +12,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
+use super::back_off::BackOff;
 use super::child::WorkerKind;
 use super::frame::{read_frame, write_frame};
 use super::spawn::spawn;
@@ -88,8 +89,7 @@ pub struct Worker {
 #[derive(Default)]
 struct Slot {
     live: Option<Live>,
-    failures: u32,
-    not_before: Option<Instant>,
+    back_off: BackOff,
 }
 
 struct Live {
@@ -243,15 +243,15 @@ impl Worker {
             if let Some(answer) = live.waiting.expect(id).filter(|_| is_running) {
                 return Ok((Arc::clone(&live.writer), Arc::clone(&live.waiting), answer));
             }
-            slot.bury();
+            let started = live.started;
+            slot.live = None;
+            slot.back_off.died(started);
         }
-        if let Some(not_before) = slot.not_before {
-            tokio::time::sleep_until(not_before.into()).await;
-        }
+        tokio::time::sleep(slot.back_off.wait()).await;
         let live = match self.start().await {
             Ok(live) => live,
             Err(error) => {
-                slot.failed();
+                slot.back_off.failed();
                 return Err(error);
             }
         };
@@ -289,24 +289,6 @@ impl Worker {
         tokio::spawn(listen(kind, reader, Arc::clone(&waiting)));
         let writer = Arc::new(AsyncMutex::new(writer));
         Ok(Live { writer, waiting, started: Instant::now(), child })
-    }
-}
-
-impl Slot {
-    /// Clears away a process that died, and decides when the next may start.
-    fn bury(&mut self) {
-        let Some(live) = self.live.take() else { return };
-        if live.started.elapsed() >= limits::WORKER_GOOD {
-            self.failures = 0;
-        }
-        self.failed();
-    }
-
-    fn failed(&mut self) {
-        let doublings = self.failures.min(16);
-        let wait = limits::WORKER_RESTART_MIN.saturating_mul(1 << doublings);
-        self.not_before = Some(Instant::now() + wait.min(limits::WORKER_RESTART_MAX));
-        self.failures = self.failures.saturating_add(1);
     }
 }
 

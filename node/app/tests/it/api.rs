@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openledger_app::api::{Api, ApiConfig, ApiSetup, Problem};
 use openledger_app::routing::{Patience, Router};
-use openledger_app::serving::Serve;
+use openledger_app::serving::{Serve, Wishes};
 use openledger_web::Token;
 use openledger_wire::BlobId;
 use reqwest::{Method, Response, StatusCode};
@@ -171,6 +171,10 @@ async fn every_wrong_request_has_its_status_code_and_field() {
         (json!({"top_logprobs": 2}), 400, "invalid_value", "top_logprobs"),
         (json!({"logprobs": true, "top_logprobs": 21}), 400, "invalid_value", "top_logprobs"),
         (json!({"stop": 5}), 400, "invalid_value", "stop"),
+        (json!({"min_p": 2}), 400, "invalid_value", "min_p"),
+        (json!({"repetition_penalty": 9}), 400, "invalid_value", "repetition_penalty"),
+        (json!({"logit_bias": {"a": 1}}), 400, "invalid_value", "logit_bias"),
+        (json!({"priority": "now"}), 400, "invalid_value", "priority"),
     ] {
         let (found, error) = error(chat(more.clone()).await).await;
         assert_eq!((found, &error["code"]), (status, &json!(code)), "{more}");
@@ -208,6 +212,30 @@ async fn every_wrong_request_has_its_status_code_and_field() {
     let huge = served.send(Method::POST, "completions", Some(KEY), vec![b' '; 9 << 20]).await;
     let (status, error) = error(huge).await;
     assert_eq!((status, &error["code"]), (413, &json!("request_too_large")));
+}
+
+#[tokio::test]
+async fn wishes_reach_the_server_of_both_kinds_of_completions() {
+    let fake = counting();
+    let served = served(Arc::clone(&fake)).await;
+    let wishes = json!({
+        "min_p": 0.1, "repetition_penalty": 1.2, "logit_bias": {"7": -100}, "user": "ann",
+        "priority": "low",
+    });
+    assert_eq!(served.chat(wishes.clone()).await.status(), StatusCode::OK);
+    let mut body = json!({"model": "base", "prompt": ["a", "b"], "max_tokens": 2});
+    body.as_object_mut().unwrap().extend(wishes.as_object().unwrap().clone());
+    assert_eq!(served.post("completions", &body).await.status(), StatusCode::OK);
+    assert_eq!(served.chat(json!({})).await.status(), StatusCode::OK);
+    let all = Wishes {
+        min_p_permille: 100,
+        repetition_permille: 1_200,
+        logit_bias_permille: vec![(7, -100_000)],
+        urgency: -1,
+        caller: "ann".to_owned(),
+    };
+    let wished = fake.wished.lock().unwrap();
+    assert_eq!(*wished, [all.clone(), all.clone(), all, Wishes::default()]);
 }
 
 #[tokio::test]

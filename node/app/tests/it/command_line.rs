@@ -82,6 +82,23 @@ fn values_are_set_and_shown() {
 }
 
 #[test]
+fn keys_of_the_api_are_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "sk-0123456789abcdef";
+    let keys = format!("[{key:?}]");
+    let set = openledger(folder.path(), &["--json", "config", "set", "api.keys", &keys], "");
+    let shown = openledger(folder.path(), &["config", "show"], "");
+    let as_json = openledger(folder.path(), &["--json", "config", "show"], "");
+    for output in [&set, &shown, &as_json] {
+        assert!(output.status.success() && !text(output).contains(key), "{}", text(output));
+        assert!(text(output).contains("hidden, blake3"), "{}", text(output));
+    }
+    assert_eq!(json(&as_json)["api"]["keys"].as_array().unwrap().len(), 1);
+    let kept = std::fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    assert!(kept.contains(key), "{kept}");
+}
+
+#[test]
 fn an_identity_moves_with_its_words_and_with_its_file() {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let [first, second, third] = folders.each_ref().map(tempfile::TempDir::path);

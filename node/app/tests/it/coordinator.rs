@@ -117,8 +117,13 @@ impl Coordinator {
             role: Role::Replica,
             deadline: UnixMs(openledger_app::time::now().0 + 600_000),
         };
-        let leased =
-            LeasedTask { lease, round: Round(1), spec: spec.clone(), holders: List::default() };
+        let leased = LeasedTask {
+            lease,
+            round: Round(1),
+            spec: spec.clone(),
+            holders: List::default(),
+            backend: None,
+        };
         self.push(node, &LinkPush::Leases(List::new(vec![leased]).unwrap()));
     }
 

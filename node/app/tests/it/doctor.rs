@@ -1,8 +1,9 @@
 //! Faults planted one at a time into a healthy node: doctor names each, alone, and when its mend
 //! was done, all is well again.
 
-mod plant;
+pub(crate) mod plant;
 
+use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,6 +16,8 @@ use openledger_models::{GgufWriter, TensorKind};
 use openledger_wire::NetworkId;
 
 use self::plant::{BootstrapPeer, CHAIN, Examined, Plant, command};
+use crate::process::json;
+use crate::serving::model_path;
 
 /// Files below a folder with their contents, but for the lock that opening the vault takes.
 fn everything(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
@@ -86,6 +89,11 @@ async fn fault_1_a_taken_port_is_named_with_its_holder_and_key() {
     plant.examine().await.is_well();
 }
 
+/// A line that is seen although the test passes: what a test prints by Rust's means is kept back.
+fn said_aloud(line: &str) {
+    let _ = std::io::stderr().write_all(format!("doctor: {line}\n").as_bytes());
+}
+
 /// Runs doctor where the data folder is a file system of its own.
 async fn in_a_mount(plant: &Plant, between: &str) -> Option<Examined> {
     let script = format!(
@@ -100,10 +108,12 @@ async fn in_a_mount(plant: &Plant, between: &str) -> Option<Examined> {
         command.env("OPENLEDGER_DATA", plant.data()).kill_on_drop(true);
         command
     };
-    // Some build machines allow no namespaces; there is nothing to be tested there.
+    // Some build machines allow no namespaces: what needs none is tested there all the same.
     let possible = in_namespace("mount -t tmpfs tmpfs /mnt").output().await;
     if !possible.is_ok_and(|output| output.status.success()) {
-        eprintln!("no mount namespace to be had: this fault was not planted");
+        said_aloud(
+            "skipped: no mount namespace to be had, so no small or read-only disk was tried",
+        );
         return None;
     }
     Some(Examined::of(&in_namespace(&script).output().await.unwrap()))
@@ -112,6 +122,24 @@ async fn in_a_mount(plant: &Plant, between: &str) -> Option<Examined> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_2_a_full_disk_is_named_with_what_is_missing() {
     let plant = Plant::healthy().await;
+    // A file system that never has room, on every Linux: no right to mount is needed.
+    let look = |disk: Option<&str>| {
+        let machine = Machine { disk: disk.map(Into::into), ..Machine::default() };
+        let data = DataDir::find(Some(&plant.data())).unwrap();
+        async move {
+            let report = Doctor::new(data, None).on(machine).examine().await;
+            let disk = report.checks.iter().find(|one| one.code == "disk").unwrap().clone();
+            (report.exit_code(), disk)
+        }
+    };
+    let (exit_code, disk) = look(Some("/proc")).await;
+    assert_eq!(exit_code, 2, "{disk:?}");
+    assert!(disk.found.starts_with("0 bytes free"), "{disk:?}");
+    assert!(disk.cause.unwrap().contains("the disk is full"));
+    assert!(disk.mend.unwrap().contains("free at least 128 MiB"));
+    let (exit_code, disk) = look(None).await;
+    assert!(exit_code == 0 && disk.ok, "another disk mends it: {disk:?}");
+
     let Some(full) = in_a_mount(&plant, "true").await else { return };
     assert_eq!((full.bad(), full.exit_code), (vec!["disk"], 2));
     full.names("disk", &["1 MiB free", "at least 126 MiB", "--data-dir"]);
@@ -291,7 +319,8 @@ async fn fault_8_wrong_permissions_are_named_with_the_command_that_mends_them() 
 async fn fault_9_low_memory_is_named_against_what_is_configured() {
     let plant = Plant::healthy().await;
     let fake = tempfile::tempdir().unwrap();
-    let machine = Machine { proc: fake.path().join("proc"), cgroup: fake.path().join("cgroup") };
+    let (proc, cgroup) = (fake.path().join("proc"), fake.path().join("cgroup"));
+    let machine = Machine { proc, cgroup, ..Machine::default() };
     std::fs::create_dir_all(machine.proc.join("self")).unwrap();
     std::fs::create_dir_all(machine.cgroup.join("box")).unwrap();
     std::fs::write(machine.proc.join("self/cgroup"), "0::/box\n").unwrap();
@@ -326,6 +355,18 @@ async fn fault_9_low_memory_is_named_against_what_is_configured() {
     assert!(memory.cause.unwrap().contains("container"));
     set(8_192, "4294967296");
     assert_eq!(examine().await.0, 0);
+    // The engine counts as soon as there is a model for it, with what it may hold.
+    let file = model_path();
+    json(&plant.data(), &["model", "add", file.to_str().unwrap(), "--name", "smol"]);
+    set(1_200, "max");
+    let (exit_code, memory) = examine().await;
+    assert_eq!(exit_code, 1, "{memory:?}");
+    let cause = memory.cause.unwrap();
+    assert!(cause.contains("for model smol") && cause.contains("models.tokens_max"), "{cause}");
+    plant.set("models.tokens_max", "512").await;
+    plant.set("models.adapters_mib_max", "64").await;
+    let (exit_code, memory) = examine().await;
+    assert!(exit_code == 0 && memory.ok, "{memory:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -372,6 +413,18 @@ async fn a_configuration_a_key_and_profiles_that_do_not_read_are_named() {
     assert_eq!((examined.bad(), examined.exit_code), (vec!["identity"], 2));
     examined.names("identity", &["not that of this vault", "vault.key", "identity restore"]);
     std::fs::write(&key, &right).unwrap();
+
+    // The owner's own program is asked for the passphrase, as at a start.
+    let asked = |script: &'static str| {
+        let mut command = command(&plant.data());
+        command.env("OPENLEDGER_PASSPHRASE_COMMAND", script).args(["--json", "doctor"]);
+        async move { Examined::of(&command.output().await.unwrap()) }
+    };
+    let examined = asked("exit 3").await;
+    assert_eq!((examined.bad(), examined.exit_code), (vec!["identity"], 2));
+    examined.names("identity", &["exit status: 3", "make that command print it"]);
+    let examined = asked("echo wrong horse").await;
+    examined.names("identity", &["the command in OPENLEDGER_PASSPHRASE_COMMAND", "not that of"]);
 
     let profile = plant.data().join("networks/test/profile.toml");
     let text = std::fs::read_to_string(&profile).unwrap();

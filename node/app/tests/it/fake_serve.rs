@@ -1,10 +1,10 @@
 //! A model server without a model: it counts words, and does what its prompts say.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use openledger_app::serving::{CallPiece, CallStream, Serve, codes, failure};
+use openledger_app::serving::{CallPiece, CallStream, Serve, Wishes, codes, failure};
 use openledger_wire::call::{
     Call, CallEnd, CallFailure, CallToken, ChatMessage, Embed, Embedded, FinishReason, Prompt,
     Sampling,
@@ -33,6 +33,8 @@ pub(crate) struct FakeServe {
     pub(crate) begun: AtomicU64,
     pub(crate) cancelled: Arc<AtomicU64>,
     pub(crate) embeds: AtomicU64,
+    /// What was wished of each call that came with wishes.
+    pub(crate) wished: Mutex<Vec<Wishes>>,
 }
 
 impl FakeServe {
@@ -43,6 +45,7 @@ impl FakeServe {
             begun: AtomicU64::new(0),
             cancelled: Arc::default(),
             embeds: AtomicU64::new(0),
+            wished: Mutex::default(),
         })
     }
 }
@@ -114,6 +117,11 @@ fn token(position: u32, word: Option<&str>, top: u8) -> CallToken {
 
 #[async_trait]
 impl Serve for FakeServe {
+    async fn call_with(&self, call: Call, wishes: Wishes) -> Result<CallStream, CallFailure> {
+        self.wished.lock().unwrap().push(wishes);
+        self.call(call).await
+    }
+
     async fn call(&self, call: Call) -> Result<CallStream, CallFailure> {
         let all = text_of(&call.prompt);
         let line = all.lines().next().unwrap_or_default().to_owned();

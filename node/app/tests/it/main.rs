@@ -13,6 +13,8 @@ mod doctor;
 #[cfg(test)]
 mod fake_serve;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod networks;

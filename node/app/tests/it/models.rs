@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openledger_app::serving::{
-    AddOptions, EntryKind, Library, Models, ModelsConfig, ObtainError, Offers, add,
+    AddOptions, EntryKind, InferenceConfig, Library, Models, ModelsConfig, ObtainError, Offers, add,
 };
 use openledger_app::tasks::{Bench, Counts, InferBench, Turns, WorkError};
 use openledger_app::worker::Worker;
 use openledger_app::{Conduct, Honest, Occasion};
-use openledger_inference::{Engine, EngineOptions, Request, Sampling, Tolerance};
+use openledger_inference::{Engine, EngineOptions, Request, Sampling, Tolerance, of_class};
 use openledger_models::{Adapter, Message, Model, SpecialTokens};
 use openledger_swarm::{Blobs as _, MemoryBlobs};
 use openledger_wire::gossip::{Announcement, Holder};
@@ -44,8 +44,8 @@ struct Holding {
 
 fn holding(folder: &Path, blobs: MemoryBlobs, node: NodeId) -> Holding {
     std::fs::create_dir_all(folder).unwrap();
-    let config = ModelsConfig::default();
-    let models = Models::open(folder, config, program(), Arc::new(blobs.clone()));
+    let (config, inference) = (ModelsConfig::default(), InferenceConfig::default());
+    let models = Models::open(folder, config, inference, program(), Arc::new(blobs.clone()));
     let models = Arc::new(models);
     tokio::spawn(Arc::clone(&models).keep());
     Holding { models, blobs, node }
@@ -76,7 +76,11 @@ impl Holding {
             turns: Turns::alone(),
             refiners: Arc::new([tokio::sync::Mutex::new(Worker::refine(program()))]),
             blobs: Arc::new(self.blobs.clone()),
-            infer: Some(InferBench { models: Arc::clone(&self.models), offers }),
+            infer: Some(InferBench {
+                models: Arc::clone(&self.models),
+                offers,
+                classes: ["cpu-int12-1", "cpu-reference-1"].map(str::to_owned).into(),
+            }),
             conduct: Arc::new(conduct),
             counts: Counts::default(),
         }
@@ -95,7 +99,7 @@ fn leased(task: &InferTask, holders: Vec<Holder>) -> LeasedTask {
     let id = spec.id(NetworkId::ZERO).unwrap();
     let node = NodeId([1; 32]);
     let lease = Lease { task: id, wave: 0, node, role: Role::Replica, deadline: UnixMs(u64::MAX) };
-    LeasedTask { lease, round: Round(1), spec, holders: List::new(holders).unwrap() }
+    LeasedTask { lease, round: Round(1), spec, holders: List::new(holders).unwrap(), backend: None }
 }
 
 fn now() -> UnixMs {
@@ -153,7 +157,7 @@ async fn a_task_gets_what_it_lacks_from_peers_and_its_answer_is_the_seeds() {
     let said: InferOutput = output.body.read().unwrap();
     assert_eq!(said.tokens.len(), said.logprobs_micro.len());
     assert!(said.finish == InferFinish::End || said.tokens.len() == 12);
-    assert_eq!(&*said.backend, "cpu-reference-1");
+    assert_eq!(&*said.backend, "cpu-int12-1");
     let counts = lacks.models.counts();
     assert_eq!((counts.models_from_peers, counts.bases, counts.adapters), (2, 1, 1));
     assert_eq!(counts.calls_local, 0, "work is no call");
@@ -164,6 +168,23 @@ async fn a_task_gets_what_it_lacks_from_peers_and_its_answer_is_the_seeds() {
     assert_eq!(std::fs::metadata(path).unwrap().len(), base.bytes);
 
     verifier_agrees(&task(12), &said, &file, &adapter.blob);
+
+    // Who checks an answer of another class computes in that one, beside his own.
+    let told = |class: &str| LeasedTask { backend: Some(Text::clipped(class)), ..lease.clone() };
+    let checked = bench.work(&told("cpu-reference-1"), now, TIME).await.unwrap();
+    let checked: InferOutput = checked.body.read().unwrap();
+    assert_eq!(&*checked.backend, "cpu-reference-1");
+    assert_ne!(checked.logprobs_micro, said.logprobs_micro, "two classes, two results");
+    verifier_agrees(&task(12), &checked, &file, &adapter.blob);
+    let foreign = bench.work(&told("gpu-9"), now, TIME).await.unwrap_err();
+    assert!(matches!(foreign, WorkError::Declined(_)), "{foreign}");
+    assert!(foreign.to_string().contains("gpu-9"), "{foreign}");
+    // Rules that compare the reference alone get the reference, whatever the owner set.
+    let mut old = lacks.bench(Arc::clone(&offers), Honest);
+    old.infer.as_mut().unwrap().classes = vec!["cpu-reference-1".to_owned()];
+    let found = old.work(&lease, now, TIME).await.unwrap().body.read::<InferOutput>().unwrap();
+    assert_eq!(found, checked);
+
     let again = has.bench(offers, Clipper).work(&lease, now, TIME).await.unwrap();
     let clipped: InferOutput = again.body.read().unwrap();
     assert_eq!(clipped.tokens[..], said.tokens[..said.tokens.len() - 1], "the same on each node");
@@ -175,7 +196,9 @@ async fn a_task_gets_what_it_lacks_from_peers_and_its_answer_is_the_seeds() {
 /// Whoever has the files finds each token to be the one that the seed draws.
 fn verifier_agrees(task: &InferTask, said: &InferOutput, file: &Path, adapter: &BlobId) {
     let model = Arc::new(Model::open(&model_path()).unwrap());
-    let mut engine = Engine::new(Arc::clone(&model), EngineOptions::default()).unwrap();
+    let (backend, kv, adapters) = of_class(&said.backend).unwrap();
+    let options = EngineOptions { backend, kv, adapters, ..EngineOptions::default() };
+    let mut engine = Engine::new(Arc::clone(&model), options).unwrap();
     let bundle = std::fs::read(file).unwrap();
     let parsed = Adapter::from_bundle(&bundle, model.config()).unwrap();
     engine.put_adapter(*adapter, parsed).unwrap();
@@ -186,9 +209,7 @@ fn verifier_agrees(task: &InferTask, said: &InferOutput, file: &Path, adapter: &
         adapters: vec![(*adapter, 0.8)],
         tokens_max: task.tokens_max as usize,
         sampling: Sampling::seeded(0.9, task.seed),
-        stop: Vec::new(),
-        logprobs: None,
-        ignore_end: false,
+        ..Request::greedy(Vec::new(), 0)
     };
     let checked = engine.verify(&request, &said.tokens, Tolerance::REFERENCE).unwrap();
     assert!(checked.accepted, "{checked:?}");
@@ -361,6 +382,55 @@ fn a_download_goes_on_after_cuts_and_is_compared_with_its_sum() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_running_node_offers_inference_from_its_first_model_to_its_last() {
+    let coordinator = Coordinator::start("kinds", 52, std::collections::BTreeMap::new()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("net.toml"), folder.path().join("data"));
+    coordinator.publish(&file);
+    let node = NodeProcess::up(&data, &["--network", file.to_str().unwrap()]);
+    let offers = |kinds: &[TaskKind]| {
+        let codes: Vec<u8> = kinds.iter().map(|kind| kind.code()).collect();
+        let heard = coordinator.heard();
+        heard.registration.as_ref().is_some_and(|(_, said)| said.kinds[..] == codes)
+    };
+    let (few, all) = ([TaskKind::Fetch, TaskKind::Refine], TaskKind::Infer);
+    let all = [few[0], few[1], all];
+    until("the node has greeted", || offers(&few)).await;
+    let task = |seed| InferTask {
+        model: BlobId([7; 32]),
+        adapters: List::default(),
+        prompt: BlobId([8; 32]),
+        tokens_max: 4,
+        seed: [seed; 32],
+        temperature_permille: 0,
+    };
+    let refused = |seed: u8, part: &str| {
+        let spec = leased(&task(seed), Vec::new()).spec;
+        let id = spec.id(coordinator.network()).unwrap();
+        let heard = coordinator.heard();
+        heard.declined.iter().any(|one| one.task == id && one.reason.contains(part))
+    };
+    let lease = |seed| {
+        let spec = leased(&task(seed), Vec::new()).spec;
+        coordinator.lease(node.id(), &spec, coordinator.network());
+    };
+    lease(1);
+    until("what is not offered is not begun", || refused(1, "does not offer infer")).await;
+
+    json(&data, &["model", "add", model_path().to_str().unwrap(), "--name", "smol"]);
+    until("the first model makes it offer more", || offers(&all)).await;
+    let said = json(&data, &["status"]);
+    assert_eq!(said["offers"], serde_json::json!(["fetch", "refine", "infer"]));
+    lease(2);
+    until("it is begun, and this model is not here", || refused(2, "get model")).await;
+
+    json(&data, &["model", "remove", "smol"]);
+    until("without a model it offers less", || offers(&few)).await;
+    lease(3);
+    until("what is offered no more is not begun", || refused(3, "does not offer infer")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_without_models_gets_them_from_its_peer() {
     let coordinator = Coordinator::start("models", 51, std::collections::BTreeMap::new()).await;
     let folder = tempfile::tempdir().unwrap();
@@ -395,9 +465,25 @@ async fn a_node_without_models_gets_them_from_its_peer() {
     assert_eq!(from_peers(), 2);
     let listed = json(&two, &["model", "list"]);
     assert_eq!(listed["models"].as_array().unwrap().len(), 2);
+    // Removed and wanted again at once: neither the list of a moment ago nor the blob store, which
+    // has not cleaned up yet, takes it for being here.
+    json(&two, &["model", "remove", "voice-9"]);
+    let file = two.join(format!("models/{}.safetensors", got["blob"].as_str().unwrap()));
+    assert!(!file.exists());
+    assert_eq!(json(&two, &["model", "fetch", "voice-9"]), got);
+    assert_eq!(std::fs::read(&file).unwrap(), std::fs::read(&voice).unwrap());
+    assert_eq!(from_peers(), 3);
     let id = got["base"].as_str().unwrap();
-    let content = std::fs::read(two.join(format!("models/{id}.gguf"))).unwrap();
+    let base = two.join(format!("models/{id}.gguf"));
+    // Cut short under the running node, it is named and got again.
+    let cut = std::fs::OpenOptions::new().write(true).open(&base).unwrap();
+    cut.set_len(100_000).unwrap();
+    drop(cut);
+    until("the base is whole again", || from_peers() == 4).await;
+    let content = std::fs::read(&base).unwrap();
     assert_eq!(BlobId::of(&content).to_string(), id);
+    let said = std::fs::read_to_string(two.join("logs/node.log")).unwrap();
+    assert!(said.contains("cut short") && said.contains(id), "{said}");
     // The bytes lie on the disk once: the blob store refers to the file.
     let store = folder_bytes(&two.join("blobs"));
     assert!(store < content.len() as u64 / 10, "{store} bytes in the blob store");

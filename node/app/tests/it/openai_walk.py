@@ -164,7 +164,7 @@ def errors(client, url, model):
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}
     for param, value in [("n", 2), ("tools", [tool]), ("response_format", schema),
-                         ("logit_bias", {"5": 10}), ("modalities", ["audio"])]:
+                         ("modalities", ["audio"])]:
         bad("unsupported_parameter", param, lambda: create(**{**hello, param: value}))
     for param, value in [("temperature", 3), ("temperature", -1), ("top_p", 1.5),
                          ("presence_penalty", 9), ("max_tokens", 0), ("top_logprobs", 3),
@@ -180,6 +180,7 @@ def errors(client, url, model):
         value = "x" if param == "suffix" else 3
         bad("unsupported_parameter", param,
             lambda: complete(model=model, prompt="hello", **{param: value}))
+    create(**hello, logit_bias={"5": 10}, extra_body={"min_p": 0.1, "repetition_penalty": 1.1})
     # What does not change the meaning is ignored, known or not.
     create(**hello, user="me", store=False, metadata={"a": "b"}, extra_body={"of_tomorrow": 1})
     return count + 8

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use openledger_app::routing::{
     Guests, House, Line, Neighbourhood, Obtain, Patience, Router, codes as route,
 };
-use openledger_app::serving::{CallPiece, CallStream, Offers, Serve, codes, failure, whole};
+use openledger_app::serving::{
+    CallPiece, CallStream, Offers, Serve, Wishes, codes, failure, whole,
+};
 use openledger_swarm::{
     Acceptance, Admission, RequestError, Swarm, SwarmConfig, SwarmEvent, SwarmHandle,
 };
@@ -162,6 +164,21 @@ async fn a_call_goes_to_the_peer_that_has_all_of_it() {
     unknown.model = BlobId([99; 32]);
     let failed = caller.router.call(unknown).await.unwrap_err();
     assert_eq!(&*failed.code, codes::UNKNOWN_MODEL);
+
+    // What peers would answer otherwise is not sent to them; who asks does not matter to them.
+    let wishes = Wishes { min_p_permille: 50, ..Wishes::default() };
+    let failed = caller.router.call_with(call("hello", 4), wishes).await.unwrap_err();
+    assert_eq!(&*failed.code, codes::INVALID);
+    assert!(failed.message.contains("min_p"), "{failed:?}");
+    let wishes = Wishes { urgency: 1, caller: "ann".to_owned(), ..Wishes::default() };
+    let stream = caller.router.call_with(call("hello", 4), wishes).await.unwrap();
+    assert_eq!(whole(stream).await.unwrap().0.len(), 4);
+    let here = FakeServe::new(&[base("base")], None);
+    let router = Router::new(Arc::clone(&here) as _, Vec::new(), None, Patience::default());
+    let wishes = Wishes { repetition_permille: 1_300, ..Wishes::default() };
+    let stream = router.call_with(call("hello", 4), wishes.clone()).await.unwrap();
+    assert_eq!(whole(stream).await.unwrap().0.len(), 4);
+    assert_eq!(*here.wished.lock().unwrap(), [wishes]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openledger_app::serving::{
-    AddOptions, CallPiece, Entry, Library, LocalServe, ModelsConfig, Serve as _, add, codes, whole,
+    AddOptions, CallPiece, Entry, InferenceConfig, Library, LocalServe, ModelsConfig, Serve as _,
+    Wishes, add, codes, whole,
 };
-use openledger_models::{AdapterBundle, Gguf, LlamaConfig, Mapped, peft};
+use openledger_models::{AdapterBundle, Gguf, Mapped, ModelConfig, peft};
 use openledger_wire::call::{
     Call, CallFailure, CallToken, ChatMessage, Embed, FinishReason, Prompt, Sampling,
 };
@@ -27,7 +28,7 @@ pub(crate) fn model_path() -> PathBuf {
 /// An adapter in one file, felt by the model and the same for one seed.
 pub(crate) fn adapter_file(folder: &TempDir, seed: u64, rank: usize) -> PathBuf {
     let mapped = Mapped::open(&model_path()).unwrap();
-    let config = LlamaConfig::from_gguf(&Gguf::parse(&mapped).unwrap(), &mapped).unwrap();
+    let config = ModelConfig::from_gguf(&Gguf::parse(&mapped).unwrap(), &mapped).unwrap();
     let (json, tensors) = peft::synthesize(&config, seed, rank, 0.15);
     let path = folder.path().join(format!("voice-{seed}.safetensors"));
     std::fs::write(&path, AdapterBundle::pack(&json, &tensors).unwrap()).unwrap();
@@ -58,7 +59,8 @@ fn desk_with(adapters: u64, config: ModelsConfig) -> Desk {
         add(&library, &file, &AddOptions::default()).unwrap()
     };
     let adapters = (1..=adapters).map(adapter).collect();
-    let serve = LocalServe::new(Arc::clone(&library), program(), config);
+    let inference = InferenceConfig::default();
+    let serve = LocalServe::new(Arc::clone(&library), program(), config, inference);
     Desk { folder, library, serve, base, adapters }
 }
 
@@ -300,7 +302,8 @@ async fn files_that_were_cut_short_are_named() {
     std::fs::create_dir(library.folder()).unwrap();
     let entry = add(&library, &whole_file, &in_place).unwrap();
     std::fs::write(&whole_file, &bytes[..bytes.len() - 5]).unwrap();
-    let serve = LocalServe::new(library, program(), ModelsConfig::default());
+    let (config, inference) = (ModelsConfig::default(), InferenceConfig::default());
+    let serve = LocalServe::new(library, program(), config, inference);
     let failure = serve.info(entry.blob).await.unwrap_err();
     assert_eq!(&*failure.code, codes::BAD_FILE);
     assert!(failure.message.contains("whole.gguf"), "{failure:?}");
@@ -349,10 +352,30 @@ async fn likeliest_tokens_and_stop_texts_come_as_asked() {
     let answer = format!("{}{}", text(&tokens), &*end.text);
     assert!(answer.starts_with(" Paris") && !answer.contains('.'), "{answer}");
     assert_eq!(end.reason, FinishReason::Stop);
+    let paris = tokens[0].token;
     for token in &tokens {
         assert_eq!(token.top.len(), 3);
         assert_eq!(token.top[0].0, token.token, "greedy takes the likeliest");
         assert_eq!(token.top[0].2, token.logprob_micro);
     }
     assert_eq!(&*tokens[0].top[0].1, " Paris");
+    // A token may be forbidden or forced, and one that the model does not have is refused.
+    let mut call = desk.call(&[], 4);
+    call.prompt = Prompt::Text(Prose::clipped("The capital of France is"));
+    call.sampling.temperature_permille = 0;
+    let biased = |token: u32, bias: i32| {
+        let wishes = Wishes {
+            logit_bias_permille: vec![(token, bias)],
+            min_p_permille: 10,
+            ..Wishes::default()
+        };
+        let stream = desk.serve.call_with(call.clone(), wishes);
+        async move { whole(stream.await.unwrap()).await }
+    };
+    let (tokens, _) = biased(paris, -100_000).await.unwrap();
+    assert!(tokens.iter().all(|token| token.token != paris), "{}", text(&tokens));
+    let (tokens, _) = biased(paris, 100_000).await.unwrap();
+    assert!(tokens.iter().all(|token| token.token == paris), "{}", text(&tokens));
+    let failed = biased(4_000_000, 1_000).await.unwrap_err();
+    assert_eq!(&*failed.code, codes::INVALID);
 }

@@ -80,7 +80,7 @@ impl State {
             return Some(draw(wanted.saturating_sub(committed), Role::Replica, false));
         }
         if self.setup.rules.is_rechecked(task.spec.kind) && task.checked.is_none() {
-            return Some(draw(1, Role::Auditor, true));
+            return (!self.awaits_class(task, at)).then(|| draw(1, Role::Auditor, true));
         }
         match self.judgement(task, at, judge) {
             Some(Judgement::Escalate(want)) => {
@@ -92,6 +92,14 @@ impl State {
             }
             _ => None,
         }
+    }
+
+    /// Whether the check of a task must wait until it is known what class to check it in.
+    fn awaits_class(&self, task: &TaskRecord, at: UnixMs) -> bool {
+        let several = self.setup.rules.infer.as_ref().is_some_and(|infer| infer.lists_several());
+        let deadline = task.closed_at().map(|at| at.plus_ms(self.setup.rules.reveal_ms));
+        let may_come = deadline.is_some_and(|deadline| at < deadline);
+        several && task.spec.kind == TaskKind::Infer && task.proofs.is_empty() && may_come
     }
 
     /// How many commitments a task needs before anything is judged; `None` for kinds that this

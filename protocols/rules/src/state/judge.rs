@@ -3,13 +3,13 @@
 //! Fetch: replicas agree by fingerprint; a disagreement brings in more replicas of other cohorts,
 //! and then at least three must agree and be the majority. Refine: fixed input, so outputs must
 //! be equal byte for byte. Infer: fixed input too, so tokens must be equal, and their likelihoods
-//! within a tolerance. Two that agree suffice only where nobody disagrees, because among three,
+//! within a tolerance, and only outputs of one backend class are compared. Two that agree suffice only where nobody disagrees, because among three,
 //! two colluders would be a majority too often (2-of-3 is weaker than 2-of-2).
 
 use openledger_wire::log::{ReasonCode, Role, Verdict, VerdictRow};
 use openledger_wire::proof::{FetchOutput, InferOutput, RefineOutput};
 use openledger_wire::task::{FetchTask, RefineTask, TaskKind};
-use openledger_wire::{Epoch, Points, ProofId, TaskId, UnixMs, decode, limits};
+use openledger_wire::{Epoch, Points, ProofId, TaskId, Text, UnixMs, decode, limits};
 
 use super::compare::Compared;
 use super::{Judge, ProofRecord, State, TaskRecord};
@@ -58,10 +58,12 @@ impl State {
     ) -> Judgement {
         let faults: Vec<Option<ReasonCode>> =
             proofs.iter().map(|(_, record)| self.fault(task, record)).collect();
+        let class = self.class_to_check(task);
+        let is_other = |record: &ProofRecord| class.is_some() && backend_of(record) != class;
         let sound: Vec<(ProofId, &ProofRecord)> = proofs
             .iter()
             .zip(&faults)
-            .filter(|(_, fault)| fault.is_none())
+            .filter(|((_, record), fault)| fault.is_none() && !is_other(record))
             .map(|(proof, _)| *proof)
             .collect();
         let rules = &self.setup.rules;
@@ -91,6 +93,8 @@ impl State {
                 None if winners.contains(id) => {
                     (Verdict::Accepted, accepted_reason(task, record, unchecked))
                 }
+                // There was nothing to compare it with, whoever mixed up the classes.
+                None if is_other(record) => (Verdict::Inconclusive, ReasonCode::TooFewReplicas),
                 None if settled && compared.is_tie(id) => {
                     (Verdict::Inconclusive, ReasonCode::Volatile)
                 }
@@ -104,6 +108,22 @@ impl State {
         rows.sort();
         self.keep_to_budget(task, &mut rows);
         Judgement::Final { rows, winner: winners.iter().min().copied() }
+    }
+
+    /// The backend class in which a task must be redone: that of its first sound output, or the
+    /// first that the rule set lists while there is none. `None` where all outputs are compared:
+    /// other kinds of work, and rule sets that list one class.
+    #[must_use]
+    pub fn class_to_check(&self, task: &TaskRecord) -> Option<Text<32>> {
+        let infer = self.setup.rules.infer.as_ref().filter(|infer| infer.lists_several())?;
+        if task.spec.kind != TaskKind::Infer {
+            return None;
+        }
+        let proofs = task.proofs.values().filter_map(|id| self.proofs.get(id));
+        let first = proofs
+            .filter(|record| self.fault(task, record).is_none())
+            .min_by_key(|record| (record.proof.wave, record.proof.node));
+        first.map_or_else(|| infer.first_class(), backend_of)
     }
 
     fn row(
@@ -172,6 +192,11 @@ impl State {
 pub(super) fn role_of(task: &TaskRecord, record: &ProofRecord) -> Role {
     let wave = task.waves.get(usize::from(record.proof.wave));
     wave.map_or(Role::Replica, |wave| wave.role)
+}
+
+/// The backend class that an `infer` output names.
+fn backend_of(record: &ProofRecord) -> Option<Text<32>> {
+    Some(record.proof.body.read::<InferOutput>().ok()?.backend)
 }
 
 fn accepted_reason(task: &TaskRecord, record: &ProofRecord, unchecked: bool) -> ReasonCode {

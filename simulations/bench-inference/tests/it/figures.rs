@@ -16,9 +16,8 @@ fn each_case_shows_rate_wall_time_and_cpu_time_beside_the_peers() {
     assert!(figures.figures.iter().all(|figure| figure.ok && figure.bar.is_none()));
     for (case, rate) in [
         ("decode, 1 sequence", 32.0),
-        ("decode, 4 sequences", 128.0),
         ("decode, 8 sequences", 256.0),
-        ("decode, 4 sequences, 4 adapters", 128.0),
+        ("decode, 8 sequences, 8 adapters", 256.0),
         ("prefill, 128 tokens", 256.0),
     ] {
         for (name, unit, peer_value) in [
@@ -33,6 +32,11 @@ fn each_case_shows_rate_wall_time_and_cpu_time_beside_the_peers() {
             assert_eq!(figure.peer_value.as_ref().unwrap().as_f64(), Some(peer_value));
             assert!(figure.ratio.is_some(), "{figure:?}");
         }
+    }
+    for name in
+        ["prefill, 128 tokens: the reference", "decode, 8 sequences: share left by 8 adapters"]
+    {
+        assert!(figures.figures.iter().any(|figure| figure.name == name), "{name}");
     }
 }
 

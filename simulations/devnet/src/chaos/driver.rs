@@ -1,6 +1,5 @@
 //! Does to a running network what the plan says, and brings back what it took down.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +9,7 @@ use reqwest::Client;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::injected::Injected;
 use super::plan::{Chaos, Fault, Step, Target, plan};
 use super::processes::{self, Below};
 use super::promises::Promises;
@@ -18,49 +18,9 @@ use crate::launch::Network;
 use crate::limits;
 use crate::progress::Progress;
 
-/// What was done, and how the processes took it.
-#[derive(Clone, Debug, Default)]
-pub struct Injected {
-    /// The seed of it all.
-    pub seed: u64,
-    /// Processes killed, by what they are.
-    pub kills: BTreeMap<&'static str, u64>,
-    /// From each restart to the first answer.
-    pub restarts: Vec<(String, Duration)>,
-    /// When each node was started again the last time.
-    pub up_since: BTreeMap<String, UnixMs>,
-    /// The longest time that the coordinator was away.
-    pub away: Duration,
-    /// How often the chain took blocks back.
-    pub reorganisations: u64,
-    /// Posted roots among what it took back.
-    pub roots_taken_back: u64,
-    /// How often the chain did not answer.
-    pub silences: u64,
-    /// How often a node's disk was full.
-    pub full_disks: u64,
-    /// How often the node ended by it and did not name the cause.
-    pub full_disks_silent: u64,
-}
-
-impl Injected {
-    /// All kills.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.kills.values().sum()
-    }
-
-    /// The longest restart of processes whose name begins so.
-    #[must_use]
-    pub fn slowest(&self, name: &str) -> Option<Duration> {
-        let of = self.restarts.iter().filter(|(process, _)| process.starts_with(name));
-        of.map(|(_, took)| *took).max()
-    }
-
-    fn count(&mut self, kind: &'static str) {
-        *self.kills.entry(kind).or_default() += 1;
-    }
-}
+/// Part of the command line of every worker, and of those that compute answers.
+const WORKER: &str = " worker ";
+const INFER_WORKER: &str = " worker infer";
 
 /// Goes through the whole plan; everything runs again at the end.
 ///
@@ -101,13 +61,13 @@ pub async fn inject(
     Ok(driver.injected)
 }
 
-struct Driver<'a> {
-    network: &'a mut Network,
-    http: Client,
+pub(super) struct Driver<'a> {
+    pub(super) network: &'a mut Network,
+    pub(super) http: Client,
     /// Where the chain is kept while it is down.
     state: PathBuf,
     logs: PathBuf,
-    injected: Injected,
+    pub(super) injected: Injected,
     /// What is down, and when it comes back.
     down: Vec<(Instant, Target)>,
     /// Who may end by itself now.
@@ -117,7 +77,7 @@ struct Driver<'a> {
 
 impl Driver<'_> {
     /// Lets time pass; brings back what is due, and sees to it that there is work.
-    async fn rest(&mut self, pause: Duration) -> anyhow::Result<()> {
+    pub(super) async fn rest(&mut self, pause: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + pause;
         loop {
             let now = Instant::now();
@@ -151,8 +111,10 @@ impl Driver<'_> {
         }
         let name = format!("manuals {}", self.campaigns + 1);
         let urls = self.network.urls.iter().take(limits::TOP_UP_PAGES).cloned().collect();
+        let models = self.network.models.as_ref();
+        let infer = models.map(|models| models.more_work(self.campaigns)).unwrap_or_default();
         // What is refused now is asked for again at the next look.
-        if self.network.fund(&name, urls).await.is_ok() {
+        if self.network.fund_all(&name, urls, infer).await.is_ok() {
             self.campaigns += 1;
         }
     }
@@ -164,6 +126,10 @@ impl Driver<'_> {
             Fault::FullDisk(time) => self.full_disk(time).await,
             Fault::Reorganisation(blocks) => self.reorganise(blocks).await,
             Fault::RootTakenBack => self.take_root_back().await,
+            Fault::StreamCut => self.cut_stream().await,
+            Fault::BaseCut => self.cut_file("gguf").await,
+            Fault::AdapterCut => self.cut_file("safetensors").await,
+            Fault::UnknownModels => self.call_unknown().await,
         }
     }
 
@@ -205,7 +171,8 @@ impl Driver<'_> {
 
     async fn kill(&mut self, target: Target, away: Duration) -> anyhow::Result<String> {
         match target {
-            Target::Worker(node) => self.kill_worker(node).await,
+            Target::Worker(node) => self.kill_worker(node, WORKER).await,
+            Target::InferWorker(node) => self.kill_worker(node, INFER_WORKER).await,
             Target::Chain => self.kill_chain().await,
             Target::Coordinator if self.is_down(target) => {
                 self.kill_one(Target::Node(0), away).await
@@ -215,7 +182,11 @@ impl Driver<'_> {
     }
 
     /// Kills a node or the coordinator.
-    async fn kill_one(&mut self, target: Target, away: Duration) -> anyhow::Result<String> {
+    pub(super) async fn kill_one(
+        &mut self,
+        target: Target,
+        away: Duration,
+    ) -> anyhow::Result<String> {
         let name = self.name(target);
         self.network.child_mut(&name)?.kill().await?;
         self.injected.count(if target == Target::Coordinator { "coordinator" } else { "nodes" });
@@ -241,8 +212,8 @@ impl Driver<'_> {
         Ok("killed the chain".to_owned())
     }
 
-    /// Kills a worker of this node or of the next one that has one.
-    async fn kill_worker(&mut self, first: usize) -> anyhow::Result<String> {
+    /// Kills a worker of this kind of this node or of the next one that has one.
+    async fn kill_worker(&mut self, first: usize, kind: &str) -> anyhow::Result<String> {
         let members = self.network.members.len();
         let deadline = Instant::now() + limits::VICTIM_TIME_MAX;
         while Instant::now() < deadline {
@@ -250,18 +221,22 @@ impl Driver<'_> {
                 let name = self.name(Target::Node((first + n) % members));
                 let Some(node) = self.network.child_mut(&name)?.pid() else { continue };
                 let mut workers = processes::children(node)?;
-                workers.retain(|below| below.command.contains(" worker "));
+                workers.retain(|below| below.command.contains(kind));
                 let nth = self.injected.restarts.len() % workers.len().max(1);
                 let Some(worker) = workers.get(nth) else { continue };
                 // It may have ended by itself in between.
                 if processes::is_same(worker, node)
                     && processes::send(worker.pid, Signal::KILL).is_ok()
                 {
-                    self.injected.count("workers");
-                    return Ok(format!("killed a worker of {name}"));
+                    let is_infer = worker.command.contains(INFER_WORKER);
+                    self.injected.count(if is_infer { "infer workers" } else { "other workers" });
+                    return Ok(format!("killed a worker of {name} ({})", worker.command));
                 }
             }
             self.rest(limits::LOOK_PAUSE / 4).await?;
+        }
+        if kind == INFER_WORKER {
+            return Box::pin(self.kill_worker(first, WORKER)).await;
         }
         self.kill_one(Target::Node(first), Duration::ZERO).await
     }
@@ -290,19 +265,38 @@ impl Driver<'_> {
         std::fs::remove_file(&ballast).context("empty the small disk")?;
         rested?;
         let child = self.network.child_mut(&name)?;
+        let has_ended = child.check().is_err();
         let said = child.log_text().get(said_before..).unwrap_or_default().to_lowercase();
         let is_named =
             ["no space left", "free some space"].iter().any(|words| said.contains(words));
-        let has_ended = child.check().is_err();
         self.injected.full_disks += 1;
-        self.injected.full_disks_silent += u64::from(has_ended && !is_named);
+        self.injected.full_disks_silent += u64::from(!is_named);
+        self.injected.full_disks_ended += u64::from(has_ended);
+        let node = self.network.small_disk.context("find the node with the small disk")?;
         if has_ended {
-            let target = self.network.small_disk.map(Target::Node);
-            self.bring_back(target.context("find the node with the small disk")?).await?;
+            self.bring_back(Target::Node(node)).await?;
         }
+        let has_room = self.until_room(node).await?;
+        self.injected.full_disks_lasting += u64::from(!has_room);
         self.injected.up_since.insert(name.clone(), now()?);
         let then = if has_ended { "ended, and was started again" } else { "went on" };
         Ok(format!("the disk of {name} was full for {} s; it {then}", time.as_secs()))
+    }
+
+    /// Whether a node says in time that its disk is not full any more. Meanwhile it may start again
+    /// by itself.
+    async fn until_room(&mut self, node: usize) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + limits::ROOM_TIME_MAX;
+        while Instant::now() < deadline {
+            let member = self.network.members.get(node).context("find a node")?;
+            if let Ok(status) = member.control::<Value>(&self.http, "status").await
+                && !status.to_string().contains("the disk is full")
+            {
+                return Ok(true);
+            }
+            self.rest(limits::LOOK_PAUSE / 4).await?;
+        }
+        Ok(false)
     }
 
     /// The guard's number, and the process that it guards.
@@ -313,7 +307,7 @@ impl Driver<'_> {
     }
 
     /// Starts a process again, and waits until it answers.
-    async fn bring_back(&mut self, target: Target) -> anyhow::Result<()> {
+    pub(super) async fn bring_back(&mut self, target: Target) -> anyhow::Result<()> {
         let name = self.name(target);
         let started = Instant::now();
         if target == Target::Chain {
@@ -340,7 +334,7 @@ impl Driver<'_> {
         match target {
             Target::Coordinator => self.network.api.status().await.map(|_| ()),
             Target::Chain => self.network.chain.block().await.map(|_| ()),
-            Target::Node(n) | Target::Worker(n) => {
+            Target::Node(n) | Target::Worker(n) | Target::InferWorker(n) => {
                 let member = self.network.members.get(n).context("find a node")?;
                 member.control::<Value>(&self.http, "status").await.map(|_| ())
             }
@@ -355,7 +349,7 @@ impl Driver<'_> {
         match target {
             Target::Coordinator => "coordinator".to_owned(),
             Target::Chain => "chain".to_owned(),
-            Target::Node(n) | Target::Worker(n) => {
+            Target::Node(n) | Target::Worker(n) | Target::InferWorker(n) => {
                 let member = self.network.members.get(n);
                 member.map(|member| member.name.clone()).unwrap_or_default()
             }
@@ -363,7 +357,7 @@ impl Driver<'_> {
     }
 }
 
-fn now() -> anyhow::Result<UnixMs> {
+pub(super) fn now() -> anyhow::Result<UnixMs> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?;
     Ok(UnixMs(u64::try_from(since.as_millis()).context("read the clock")?))
 }

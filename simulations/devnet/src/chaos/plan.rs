@@ -15,6 +15,8 @@ pub struct Chaos {
     pub kills: usize,
     /// Whether the node with the small disk has it filled.
     pub fills_disk: bool,
+    /// Whether nodes serve models.
+    pub serves: bool,
 }
 
 /// Whose process is killed; nodes are numbered as they stand in the network.
@@ -28,6 +30,8 @@ pub enum Target {
     Node(usize),
     /// A worker of a node, or of the next one that has a worker.
     Worker(usize),
+    /// The same, but one that computes answers, where there is one.
+    InferWorker(usize),
 }
 
 /// What goes wrong.
@@ -43,6 +47,14 @@ pub enum Fault {
     RootTakenBack,
     /// The small disk is full for this time.
     FullDisk(Duration),
+    /// Who serves a call is killed in the middle of its answer.
+    StreamCut,
+    /// A base model at a node is cut short.
+    BaseCut,
+    /// An adapter at a node is cut short.
+    AdapterCut,
+    /// Models are called that nobody has.
+    UnknownModels,
 }
 
 /// A fault after a pause.
@@ -54,13 +66,15 @@ pub struct Step {
     pub fault: Fault,
 }
 
-/// Of ten kills three are of the coordinator, three of nodes, three of workers, one of the chain.
-/// In the middle the coordinator is away for long; the chain falls silent once, takes blocks back,
-/// and at the end a root; a disk is full then.
+/// Of ten kills three are of the coordinator, three of nodes, three of workers (one of them an infer
+/// worker where models are served), one of the chain. In the middle the coordinator is away for
+/// long; the chain falls silent once and takes blocks back. At the end servers of calls are killed,
+/// model files cut short and unknown models called, the chain takes a root back, and a disk is full.
 #[must_use]
 pub fn plan(chaos: Chaos, nodes: usize) -> Vec<Step> {
     let mut random = Random::new(chaos.seed, "devnet chaos");
-    let mut targets: Vec<Target> = (0..chaos.kills).map(|n| target(n, nodes.max(1))).collect();
+    let mut targets: Vec<Target> =
+        (0..chaos.kills).map(|n| target(n, nodes.max(1), chaos.serves)).collect();
     shuffle(&mut targets, &mut random);
     let mut steps: Vec<Step> = targets
         .into_iter()
@@ -85,6 +99,11 @@ pub fn plan(chaos: Chaos, nodes: usize) -> Vec<Step> {
         }
     }
     let blocks = 1 + random.below(limits::REORG_BLOCKS_MAX);
+    let (cut, last) = ([Fault::StreamCut; limits::STREAMS_CUT], [Fault::UnknownModels]);
+    let served = cut.into_iter().chain([Fault::BaseCut, Fault::AdapterCut]).chain(last);
+    for fault in served.filter(|_| chaos.serves) {
+        steps.push(Step { pause: pause(&mut random), fault });
+    }
     let taken_back = Step { pause: pause(&mut random), fault: Fault::RootTakenBack };
     steps.push(taken_back);
     let full_disk = Fault::FullDisk(limits::DISK_FULL);
@@ -100,12 +119,13 @@ pub fn plan(chaos: Chaos, nodes: usize) -> Vec<Step> {
     steps
 }
 
-fn target(n: usize, nodes: usize) -> Target {
+fn target(n: usize, nodes: usize, serves: bool) -> Target {
     // Each kind goes round the nodes by a count of its own.
     let nth = |first: usize| (n / 10 * 3 + n % 10 - first) % nodes;
     match n % 10 {
         0..=2 => Target::Coordinator,
         3..=5 => Target::Node(nth(3)),
+        8 if serves => Target::InferWorker(nth(6)),
         6..=8 => Target::Worker(nth(6)),
         _ => Target::Chain,
     }
@@ -133,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_and_everybody_gets_a_share() {
-        let chaos = Chaos { seed: 7, kills: 50, fills_disk: false };
+        let chaos = Chaos { seed: 7, kills: 50, fills_disk: false, serves: true };
         let steps = plan(chaos, 9);
         assert_eq!(steps, plan(chaos, 9));
         assert_ne!(steps, plan(Chaos { seed: 8, ..chaos }, 9));
@@ -148,7 +168,10 @@ mod tests {
         assert_eq!(killed.len(), 50);
         assert_eq!(count(|target| *target == Target::Coordinator), 15);
         assert_eq!(count(|target| *target == Target::Chain), 5);
-        assert_eq!(count(|target| matches!(target, Target::Worker(_))), 15);
+        assert_eq!(count(|target| matches!(target, Target::Worker(_))), 10);
+        assert_eq!(count(|target| matches!(target, Target::InferWorker(_))), 5);
+        let without = plan(Chaos { serves: false, ..chaos }, 9);
+        assert_eq!(without.len() + limits::STREAMS_CUT + 3, steps.len());
         let nodes: BTreeSet<Target> =
             killed.iter().filter(|target| matches!(target, Target::Node(_))).copied().collect();
         assert_eq!(nodes.len(), 9, "every node is killed");
@@ -159,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_smallest_plan_has_all_faults_of_the_chain() {
-        let steps = plan(Chaos { seed: 1, kills: 1, fills_disk: true }, 1);
+        let chaos = Chaos { seed: 1, kills: 1, fills_disk: true, serves: false };
+        let steps = plan(chaos, 1);
         assert_eq!(steps.len(), 5);
     }
 }

@@ -1,6 +1,8 @@
 //! Seeds of model files and adapters: the smallest that are whole.
 
-use openledger_models::{AdapterBundle, GgufWriter, LlamaConfig, RopeLayout, TensorKind, peft};
+use openledger_models::{
+    Activation, AdapterBundle, GgufWriter, ModelConfig, Rope, RopeLayout, TensorKind, peft,
+};
 
 use super::Seeds;
 
@@ -10,8 +12,8 @@ const TOKENS: usize = 2 + 256 + 2;
 
 /// The shape that adapters are tried against.
 #[must_use]
-pub fn config() -> LlamaConfig {
-    LlamaConfig {
+pub fn config() -> ModelConfig {
+    ModelConfig {
         architecture: "llama".to_owned(),
         name: "Small".to_owned(),
         layers: 1,
@@ -22,13 +24,18 @@ pub fn config() -> LlamaConfig {
         feed_forward: HIDDEN,
         vocab: TOKENS,
         context: 16,
-        rope_base: 10_000.0,
+        windows: Vec::new(),
         rope_dim: HIDDEN,
         rope_layout: RopeLayout::Interleaved,
-        rope_scale: 1.0,
-        rope_factors: None,
+        rope: Rope::plain(10_000.0),
+        local_rope: None,
         rms_epsilon: 1e-5,
+        attention_scale: 0.5,
+        embedding_scale: 1.0,
+        activation: Activation::Silu,
         attention_bias: false,
+        head_norms: false,
+        post_norms: false,
     }
 }
 
@@ -114,6 +121,32 @@ const TEMPLATES: [&str; 4] = [
     "{# note #}{% set x %}{{ messages | map(attribute='content') | join(', ') }}{% endset %}{{ x[:5] }}",
 ];
 
+/// Shapes in the words of the transformers library.
+const CONFIGS: [&str; 3] = [
+    r#"{"model_type":"llama","num_hidden_layers":1,"hidden_size":4,"intermediate_size":4,"num_attention_heads":1,"vocab_size":5,"max_position_embeddings":16,"rms_norm_eps":1e-5,"hidden_act":"silu","rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8}}"#,
+    r#"{"model_type":"gemma3","text_config":{"model_type":"gemma3_text","num_hidden_layers":2,"hidden_size":4,"intermediate_size":4,"num_attention_heads":2,"num_key_value_heads":1,"head_dim":4,"sliding_window":8,"layer_types":["sliding_attention","full_attention"],"query_pre_attn_scalar":4,"rope_scaling":{"rope_type":"linear","factor":8.0}}}"#,
+    r#"{"model_type":"qwen3","num_hidden_layers":1,"hidden_size":4,"intermediate_size":4,"num_attention_heads":2,"num_key_value_heads":1,"head_dim":4,"vocab_size":5,"max_position_embeddings":64,"use_sliding_window":true,"sliding_window":4,"max_window_layers":0,"rope_parameters":{"rope_theta":1e6,"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":16},"quantization_config":{"quant_method":"fp8","weight_block_size":[128,128]}}"#,
+];
+
+/// Tokenizers in the words of the transformers library.
+const TOKENIZERS: [&str; 2] = [
+    r#"{"added_tokens":[{"id":0,"content":"<s>","special":true}],"normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},{"type":"ByteLevel","add_prefix_space":false}]},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>"}},{"Sequence":{"id":"A"}}]},"model":{"type":"BPE","ignore_merges":true,"vocab":{"a":1,"b":2,"ab":3},"merges":["a b"]}}"#,
+    r#"{"added_tokens":[{"id":0,"content":"<s>","special":true},{"id":6,"content":"  ","special":false}],"normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"Replace","pattern":{"String":" "},"content":"▁"}]},"model":{"type":"BPE","byte_fallback":true,"unk_token":"a","vocab":{"a":1,"b":2,"ab":3,"<0x0A>":4,"▁":5},"merges":[["a","b"]]}}"#,
+];
+
+/// An adapter of rank 2 for one matrix, in a GGUF file.
+fn gguf_adapter() -> Vec<u8> {
+    let numbers = [0.5f32; 2 * HIDDEN];
+    GgufWriter::new()
+        .text("general.type", "adapter")
+        .text("adapter.type", "lora")
+        .text("general.architecture", "llama")
+        .f32("adapter.lora.alpha", 4.0)
+        .floats("blk.0.attn_q.weight.lora_a", &[HIDDEN as u64, 2], &numbers)
+        .floats("blk.0.attn_q.weight.lora_b", &[2, HIDDEN as u64], &numbers)
+        .finish()
+}
+
 const TEXTS: [&str; 4] = [
     "ab ab<|im_start|>user\nab's 1234 I'LL<|im_end|>\n\n  x",
     "\u{e9}\u{301}\u{200d}\u{1f468}\u{200d}\u{1f469} \u{663}\u{bd}\u{ff11} \u{4e2d}\u{6587}\u{3000}\u{85}",
@@ -133,6 +166,12 @@ pub(super) fn all() -> anyhow::Result<Seeds> {
         seeds.push(("adapter", [json.as_slice(), b"\n", &tensors].concat()));
     }
     seeds.extend(TEMPLATES.map(|source| ("chat-template", source.as_bytes().to_vec())));
+    let texts = |target: &'static str, texts: &[&str]| -> Vec<(&'static str, Vec<u8>)> {
+        texts.iter().map(|text| (target, text.as_bytes().to_vec())).collect()
+    };
+    seeds.extend(texts("model-config", &CONFIGS));
+    seeds.extend(texts("tokenizer-json", &TOKENIZERS));
+    seeds.push(("adapter-gguf", gguf_adapter()));
     seeds.extend(TEXTS.map(|text| ("tokenizer", text.as_bytes().to_vec())));
     Ok(seeds)
 }

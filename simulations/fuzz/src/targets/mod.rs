@@ -15,6 +15,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("adapter", models::adapter),
     ("adapter-bundle", models::adapter_bundle),
+    ("adapter-gguf", models::adapter_gguf),
     ("amount", messages::amount),
     ("announcement", messages::announcement),
     ("binding", messages::binding),
@@ -36,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("log-lines", log::lines),
     ("merkle-path", messages::merkle_path),
     ("model", models::model),
+    ("model-config", models::model_config),
     ("page", content::page),
     ("page-url", content::page_url),
     ("phrase", messages::phrase),
@@ -47,6 +49,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("signals", content::signals),
     ("task", messages::task),
     ("tokenizer", models::tokenizer),
+    ("tokenizer-json", models::tokenizer_json),
     ("warc", content::warc),
     ("worker-request", messages::worker_request),
     ("worker-response", messages::worker_response),

@@ -2,9 +2,10 @@
 
 use std::sync::OnceLock;
 
+use openledger_models::tokenizer::JsonOptions;
 use openledger_models::{
-    Adapter, AdapterBundle, ChatTemplate, Gguf, Mapped, Message, Model, Site, SpecialTokens,
-    Tokenizer, Weight,
+    Adapter, AdapterBundle, ChatTemplate, Gguf, Mapped, Message, Model, ModelConfig, Site,
+    SpecialTokens, Tokenizer, Weight,
 };
 
 use crate::seeds::models::{config, vocabulary};
@@ -31,7 +32,20 @@ pub(super) fn adapter(bytes: &[u8]) {
     let at = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (json, rest) = bytes.split_at(at);
     let tensors = rest.get(1..).unwrap_or_default();
-    let Ok(adapter) = Adapter::parse(json, tensors, &config()) else { return };
+    if let Ok(adapter) = Adapter::parse(json, tensors, &config()) {
+        check(&adapter);
+    }
+}
+
+/// An adapter in a GGUF file.
+pub(super) fn adapter_gguf(bytes: &[u8]) {
+    if let Ok(adapter) = Adapter::from_gguf(bytes, &config()) {
+        check(&adapter);
+    }
+}
+
+/// What must hold of an adapter that was read.
+fn check(adapter: &Adapter) {
     assert!(adapter.scale.is_finite() && adapter.scale > 0.0, "a scale of {}", adapter.scale);
     for ((layer, site), delta) in &adapter.deltas {
         let (rows, cols) = site.shape(&config());
@@ -49,6 +63,33 @@ pub(super) fn adapter_bundle(bytes: &[u8]) {
     let again = AdapterBundle::unpack(&packed).ok();
     assert_eq!(again, Some((json, tensors)), "a packed adapter does not unpack");
     let _ = Adapter::from_bundle(bytes, &config());
+}
+
+/// The shape of a model as the transformers library writes it.
+pub(super) fn model_config(bytes: &[u8]) {
+    let Ok(config) = ModelConfig::from_json(bytes) else { return };
+    assert!(config.heads % config.kv_heads == 0, "heads that do not fit");
+    assert!(config.rope_dim % 2 == 0 && config.rope_dim <= config.head_dim, "half a pair");
+    assert!(config.windows.len() <= config.layers, "windows past the last layer");
+    for layer in 0..config.layers {
+        let rope = config.rope_of(layer);
+        assert!(rope.base >= 1.0 && rope.scale > 0.0 && rope.magnitude.is_finite(), "no angles");
+        let factors = rope.factors.as_deref().unwrap_or_default();
+        assert!(factors.is_empty() || factors.len() == config.rope_dim / 2, "factors missing");
+        assert!(factors.iter().all(|factor| *factor > 0.0), "a factor of nothing");
+        assert_ne!(config.window_of(layer), Some(0), "a window of nothing");
+    }
+}
+
+/// A tokenizer as the transformers library writes it, and text under it.
+pub(super) fn tokenizer_json(bytes: &[u8]) {
+    let options = JsonOptions { bos: Some("<s>".to_owned()), ..JsonOptions::default() };
+    let Ok(tokenizer) = Tokenizer::from_json(bytes, &options) else { return };
+    for special in [SpecialTokens::Parse, SpecialTokens::AsText] {
+        let ids = tokenizer.encode_with_bos("<s>ab  abc \u{e9}\n", special);
+        assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_len()), "no token");
+        let _ = tokenizer.decode(&ids);
+    }
 }
 
 pub(super) fn chat_template(bytes: &[u8]) {

@@ -19,6 +19,10 @@ const ROUNDING_MICRO: i32 = 8_000;
 /// What adapters take off each log-probability at least: more than the tolerance and the rounding
 /// of two machines, so that leaving them out shows.
 const ADAPTER_MICRO: i32 = 60_000;
+/// The class whose answers the model's are; others differ from it by more than the tolerance.
+const FIRST_CLASS: &str = "cpu-reference-1";
+/// By how much at least.
+const CLASS_MICRO: i32 = 60_000;
 
 /// A node as it answers.
 pub(super) struct Answerer<'a> {
@@ -30,15 +34,18 @@ pub(super) struct Answerer<'a> {
     pub salt: &'a [u8; 32],
     /// Prompts with a near tie, in thousandths.
     pub tie_permille: u32,
+    /// The class of its backend.
+    pub class: &'a Text<32>,
 }
 
 impl Answerer<'_> {
     /// The answer to a task.
     pub(super) fn answer(&self, task: &InferTask) -> Result<InferOutput> {
         let mut steps = match self.lie {
-            None | Some(Conduct::Prefiller | Conduct::TieForger | Conduct::OddVersion) => {
-                self.text(task)?
-            }
+            None
+            | Some(
+                Conduct::Prefiller | Conduct::TieForger | Conduct::OddVersion | Conduct::OtherClass,
+            ) => self.text(task)?,
             Some(Conduct::AdapterSkipper) => {
                 self.text(&InferTask { adapters: List::default(), ..task.clone() })?
             }
@@ -64,7 +71,7 @@ impl Answerer<'_> {
             logprobs_micro: List::new(logprobs)?,
             finish: if ended { InferFinish::End } else { InferFinish::Length },
             fingerprint: BlobId::ZERO,
-            backend: Text::clipped("cpu-reference-1"),
+            backend: self.class.clone(),
         })
     }
 
@@ -88,6 +95,12 @@ impl Answerer<'_> {
                 let change = digest(&[&step, &adapters]);
                 logprob -= ADAPTER_MICRO + below(&change, 400_000);
                 token += u32::from(change[31] < 32);
+            }
+            if **self.class != *FIRST_CLASS {
+                // Rounds otherwise: by more than what is allowed for within a class.
+                let change = digest(&[&step, self.class.as_bytes()]);
+                logprob -= CLASS_MICRO + below(&change, 100_000);
+                token += u32::from(change[31] < 16);
             }
             let rounding = below(&digest(&[&step, &self.node.0]), 16_000) - ROUNDING_MICRO;
             if tie_at == Some(position) && rounding > ROUNDING_MICRO / 2 {
@@ -140,7 +153,8 @@ mod tests {
 
     fn answer(number: u8, node: u8, lie: Option<Conduct>, tie_permille: u32) -> InferOutput {
         let (node, salt) = (NodeId([node; 32]), [node; 32]);
-        let answerer = Answerer { node: &node, lie, salt: &salt, tie_permille };
+        let class = Text::clipped(FIRST_CLASS);
+        let answerer = Answerer { node: &node, lie, salt: &salt, tie_permille, class: &class };
         answerer.answer(&task(number)).unwrap()
     }
 

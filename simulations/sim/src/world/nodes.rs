@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use openledger_rules::Event;
+use openledger_rules::{Event, State};
 use openledger_wire::eip712::{PayoutBinding, Typed};
 use openledger_wire::identity::{Binding, Delegation, Registration};
 use openledger_wire::log::{Lease, Role, Whereabouts};
@@ -135,10 +135,14 @@ impl World {
             | Conduct::OtherSeed
             | Conduct::TieForger
             | Conduct::OddVersion => spec.kind == TaskKind::Infer,
+            Conduct::OtherClass => spec.kind == TaskKind::Infer && lease.role == Role::Auditor,
         };
+        let heedless = dishonest && node.conduct == Conduct::OtherClass;
+        let class = class(self.machine.state(), &lease, heedless);
         let salt = if dishonest { node.random.bytes() } else { [0; 32] };
         let lie = dishonest.then_some(node.conduct);
-        let answerer = Answerer { node: &lease.node, lie, salt: &salt, tie_permille };
+        let answerer =
+            Answerer { node: &lease.node, lie, salt: &salt, tie_permille, class: &class };
         let (body, input) = output(&spec, &answerer)?;
         let nonce = SecretNonce(node.random.bytes());
         let root = body.output_root();
@@ -219,6 +223,19 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The backend class in which a node answers: that of the output that it checks, else its own of
+/// those that the rule set lists. A heedless one takes the next.
+fn class(state: &State, lease: &Lease, heedless: bool) -> Text<32> {
+    let listed = state.setup().rules.infer.as_ref().map(|infer| &infer.backends);
+    let Some(listed) = listed.filter(|listed| !listed.is_empty()) else { return Text::default() };
+    let told = state.task(&lease.task).filter(|_| lease.role == Role::Auditor);
+    let told = told.and_then(|task| state.class_to_check(task));
+    let told = told.and_then(|class| listed.iter().position(|one| *one == class));
+    let at = told.unwrap_or_else(|| usize::from(lease.node.0[0]));
+    let at = if heedless { at + 1 } else { at };
+    listed.get(at % listed.len()).cloned().unwrap_or_default()
 }
 
 /// The output of a task: a function of the task alone, unless salted, and but for rounding.

@@ -6,6 +6,7 @@ use openledger_sim::scenario::Scenario;
 use openledger_sim::world::{Conduct, World, WorldConfig};
 use openledger_wire::Points;
 use openledger_wire::log::{Line, ReasonCode, Verdict, VerdictRow};
+use openledger_wire::proof::InferOutput;
 use openledger_wire::task::TaskKind;
 
 fn world_of(others: Vec<Conduct>, rules: RuleSet) -> World {
@@ -106,4 +107,58 @@ fn a_rule_set_without_infer_assigns_none() {
         state.active_tasks().partition(|(_, task)| task.spec.kind == TaskKind::Infer);
     assert_eq!((prompts.len(), others.len()), (60, 0));
     assert!(prompts.iter().all(|(_, task)| task.waves.is_empty()));
+}
+
+/// Outputs of `infer` tasks with their verdicts: class, verdict, reason.
+fn judged(world: &World) -> Vec<(String, Verdict, ReasonCode)> {
+    let rows = world.machine().state().proofs().filter_map(|(_, record)| {
+        let output = record.proof.body.read::<InferOutput>().ok()?;
+        let (verdict, reason, ..) = record.verdict?;
+        Some((output.backend.to_string(), verdict, reason))
+    });
+    rows.collect()
+}
+
+#[test]
+fn nodes_of_two_classes_check_each_other_and_nobody_is_blamed() {
+    let world = world_of(Vec::new(), RuleSet::devnet_v3([0; 32]));
+    let rows = judged(&world);
+    for class in ["cpu-int12-1", "cpu-reference-1"] {
+        let of = |reason| {
+            let found = |row: &&(String, Verdict, ReasonCode)| row.0 == class && row.2 == reason;
+            rows.iter().filter(found).count()
+        };
+        let (redone, checks) = (of(ReasonCode::ReexecutionAgrees), of(ReasonCode::AuditDone));
+        assert!(redone > 0 && checks > 0, "{class}: {rows:?}");
+    }
+    assert!(rows.iter().all(|row| row.1 == Verdict::Accepted), "{rows:?}");
+}
+
+#[test]
+fn cheats_are_caught_among_nodes_of_two_classes() {
+    for conduct in [Conduct::Prefiller, Conduct::AdapterSkipper, Conduct::OtherSeed] {
+        let world = world_of(vec![conduct], RuleSet::devnet_v3([0; 32]));
+        let rows = lies(&world);
+        let differs = |row: &&VerdictRow| row.reason == ReasonCode::ReexecutionDiffers;
+        assert!(rows.iter().filter(differs).count() > 0, "{conduct:?}: {rows:?}");
+        assert!(rows.iter().all(|row| row.verdict != Verdict::Accepted), "{conduct:?}");
+    }
+}
+
+/// A coordinator could tell an auditor the wrong class, and a node could ignore what it is told:
+/// its output says nothing about the other, and costs neither of them anything.
+#[test]
+fn a_check_in_another_class_counts_for_nothing() {
+    let world = world_of(vec![Conduct::OtherClass], RuleSet::devnet_v3([0; 32]));
+    let rows = lies(&world);
+    assert!(!rows.is_empty());
+    for row in &rows {
+        let found = (row.verdict, row.reason, row.points);
+        let nothing = (Verdict::Inconclusive, ReasonCode::TooFewReplicas, Points::ZERO);
+        assert_eq!(found, nothing);
+    }
+    let (node, account) = cheat(&world);
+    assert_eq!((node.rejected, account.forfeited), (0, Points::ZERO));
+    let honest = judged(&world).into_iter().filter(|row| row.1 == Verdict::Rejected).count();
+    assert_eq!(honest, 0);
 }

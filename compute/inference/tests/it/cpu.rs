@@ -1,0 +1,48 @@
+//! The fast backend: how it is loaded, and what it says of itself.
+
+use openledger_inference::{BackendKind, Engine, EngineOptions, cpu_tier, cpu_tiers_failed};
+
+use crate::support::real_model;
+use crate::tiny;
+
+#[test]
+fn loading_tells_how_far_it_is() {
+    let model = real_model();
+    let total = model.file_bytes();
+    let mut told = Vec::new();
+    let mut progress = |done: usize, of: usize| {
+        assert_eq!(of, total);
+        told.push(done);
+    };
+    Engine::load(model, EngineOptions::default(), &mut progress).unwrap();
+    assert!(told.is_sorted() && told.len() > 30, "{told:?}");
+    assert_eq!((told.first(), told.last()), (Some(&0), Some(&total)));
+}
+
+#[test]
+fn an_engine_names_its_backend_class_and_kernels() {
+    let of = |backend| {
+        let options = EngineOptions { backend, threads: 2, ..EngineOptions::default() };
+        let engine = Engine::new(tiny::model(), options).unwrap();
+        (engine.backend_name(), engine.options().class(), engine.device())
+    };
+    let (name, class, device) = of(BackendKind::Int12);
+    assert_eq!((name, class), ("cpu-int12", "cpu-int12-1"));
+    assert_eq!(device, format!("{}, 2 threads", cpu_tier()));
+    let (name, class, _) = of(BackendKind::Reference);
+    assert_eq!((name, class), ("cpu-reference", "cpu-reference-1"));
+    assert_eq!(cpu_tiers_failed(), Vec::<String>::new());
+}
+
+#[test]
+fn a_context_of_the_models_whole_length_runs() {
+    let model = tiny::model();
+    let options =
+        EngineOptions { page_tokens: 16, chunk_tokens_max: 40, ..EngineOptions::default() };
+    let mut engine = Engine::new(model, options).unwrap();
+    let tokens: Vec<u32> = (0..tiny::CONTEXT as u32).map(|i| i * 7 % 264).collect();
+    let whole = engine.logits_of(&tokens, &[]).unwrap();
+    assert!(whole.iter().flatten().all(|logit| logit.is_finite()));
+    let again = engine.logits_of(&tokens[..100], &[]).unwrap();
+    assert_eq!(whole[..100], again, "what follows changes nothing before it");
+}
