@@ -227,6 +227,15 @@ impl RuleSet {
         }
     }
 
+    /// Whether a draw for a task that was finished after its round was sealed gives no leases.
+    /// Before main-3 and devnet-3 it gave them, and nobody ever closed them: each took one of a
+    /// node's `leases_per_node` for good. Those sets stay as they were released, so that their logs
+    /// replay; what came with the third tells them apart.
+    #[must_use]
+    pub fn leases_open_tasks_only(&self) -> bool {
+        self.infer.as_ref().is_some_and(InferRules::lists_several)
+    }
+
     /// The hash that epochs name.
     pub fn id(&self) -> Result<RuleSetId, EncodeError> {
         Ok(RuleSetId(tagged_hash("openledger rule set v1", &[&encode(self)?])))

@@ -125,6 +125,10 @@ impl State {
         let mut leases = Vec::new();
         for draw in &sealed.draws {
             let Some(task) = self.tasks.get(&draw.task) else { continue };
+            // A late proof may have finished it since the round was sealed.
+            if task.done.is_some() && self.setup.rules.leases_open_tasks_only() {
+                continue;
+            }
             if draw.check && !self.check_hits(task, draw, beacon) {
                 continue;
             }

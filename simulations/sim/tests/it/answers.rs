@@ -162,3 +162,16 @@ fn a_check_in_another_class_counts_for_nothing() {
     let honest = judged(&world).into_iter().filter(|row| row.1 == Verdict::Rejected).count();
     assert_eq!(honest, 0);
 }
+
+/// A proof that comes between the seal of a round and its beacon may finish a task for which the
+/// round draws: a lease of it would be closed by nobody, and keep its node from other work for good.
+#[test]
+fn nobody_is_kept_from_work_by_leases_of_finished_tasks() {
+    for conduct in [Conduct::Prefiller, Conduct::OtherClass] {
+        let world = world_of(vec![conduct], RuleSet::devnet_v3([0; 32]));
+        let state = world.machine().state();
+        for (id, node) in state.nodes() {
+            assert_eq!(node.open_leases as usize, state.open_leases(id).len(), "{conduct:?} {id}");
+        }
+    }
+}
