@@ -32,7 +32,7 @@ pub enum MissingError {
 pub enum Class {
     /// 32-bit numbers throughout.
     Reference,
-    /// 8-bit activations, as nodes serve.
+    /// 12-bit activations, as nodes serve.
     Cpu,
     /// The same with keys and values of 8 bits.
     CpuKv8,

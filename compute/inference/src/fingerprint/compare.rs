@@ -1,6 +1,6 @@
 //! How far a claimed fingerprint lies from one's own, and how much of each adapter is in it.
 //!
-//! Two kinds of hardware round differently; so do weights of 8 bits and activations of 8 bits. What
+//! Two kinds of hardware round differently; so do activations of 12 bits and of 32. What
 //! that does to a hidden state is noise: it has a size, and no direction. Leaving an adapter out,
 //! or taking it at another weight, moves the state along a direction that a verifier can compute:
 //! half of what lies between the states without the adapter and with twice of it. Projected on that

@@ -1,8 +1,8 @@
-//! Whether fingerprints tell honest answers from cheats, between every two classes of backend.
+//! Whether fingerprints tell honest answers from cheats, between the classes of backend.
 //!
 //! Answers are written by real engines and checked by real engines ([`Engine::verify_claim`]):
-//! honest ones by every class, checked by every class; and cheats as a dishonest node would
-//! compute them ([`cheats`]). Nothing here is timed but what taking a fingerprint costs.
+//! honest ones by every class, checked by every class that may judge it; and cheats as a dishonest
+//! node would compute them ([`cheats`]). Nothing here is timed.
 
 mod cheats;
 mod spoil;
