@@ -5,6 +5,7 @@
 
 mod adapters;
 mod batching;
+mod claims;
 mod cpu;
 mod echo;
 mod fairness;

@@ -114,7 +114,7 @@ fn difference(found: &[Vec<f32>], expected: &[Vec<f64>]) -> f64 {
 }
 
 /// Each way to compute, with the largest difference that its roundings explain. The tiny model
-/// averages roundings to 8 bits over few numbers, so it is farther off than a real one.
+/// averages roundings over few numbers, so it is farther off than a real one.
 fn settings() -> [(EngineOptions, f64); 4] {
     let default = EngineOptions::default();
     let fast =
