@@ -4,8 +4,8 @@
 # each step before it does it, and does nothing twice. Sourced by devnet.sh, test.sh, peers.sh and
 # python/lock.sh.
 #
-# Sets CARGO_TARGET_DIR, OPENLEDGER_ANVIL and OPENLEDGER_MODEL; `setup_python` sets
-# OPENLEDGER_PYTHON.
+# Sets CARGO_TARGET_DIR, OPENLEDGER_ANVIL, OPENLEDGER_MODEL and OPENLEDGER_ONNXRUNTIME;
+# `setup_python` sets OPENLEDGER_PYTHON.
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 while [ ! -f "$root/Cargo.lock" ] && [ "$root" != / ]; do root=$(dirname -- "$root"); done
@@ -42,9 +42,11 @@ need_packages() {
     } || fail "apt-get could not install:$wanted; see its words above"
 }
 
-# A C compiler for crates with C in them, the documentation that the devnet serves.
+# A C compiler for crates with C in them, the documentation that the devnet serves, and a Vulkan
+# device in software, which the GPU kernels are tested on.
 setup_packages() {
-    need_packages build-essential ca-certificates postgresql-doc debian-policy python3-doc
+    need_packages build-essential ca-certificates postgresql-doc debian-policy python3-doc \
+        libvulkan1 mesa-vulkan-drivers
 }
 
 setup_rust() {
@@ -148,6 +150,46 @@ is_model() {
     [ -f "$1" ] && printf '%s  %s\n' "$model_hash" "$1" | sha256sum --check --status
 }
 
+# ONNX Runtime, which the ONNX backend loads when it is asked for. OPENLEDGER_ONNXRUNTIME, where it
+# is set, names another library.
+setup_onnxruntime() {
+    if [ -n "${OPENLEDGER_ONNXRUNTIME:-}" ] && [ "$OPENLEDGER_ONNXRUNTIME" != "$cache/onnxruntime/libonnxruntime.so" ]; then
+        [ -f "$OPENLEDGER_ONNXRUNTIME" ] ||
+            fail "OPENLEDGER_ONNXRUNTIME is $OPENLEDGER_ONNXRUNTIME, which is no file; name ONNX Runtime's library or unset it"
+        return 0
+    fi
+    wheel=$root/installers/python/onnxruntime.txt
+    OPENLEDGER_ONNXRUNTIME=$cache/onnxruntime/libonnxruntime.so
+    export OPENLEDGER_ONNXRUNTIME
+    key=$(cksum <"$wheel" | cut -d' ' -f1)
+    if [ -f "$OPENLEDGER_ONNXRUNTIME" ] && [ "$(cat "$cache/onnxruntime/.wheel" 2>/dev/null)" = "$key" ]; then
+        return 0
+    fi
+    find_python
+    version=$(sed -n 's/^onnxruntime==\([^ ]*\).*/\1/p' "$wheel")
+    say "openledger: fetching ONNX Runtime $version (MIT, 23 MB) from its wheel into $cache/onnxruntime"
+    # As the model's: into a folder of its own, then moved.
+    partial=$cache/onnxruntime/.partial.$$
+    mkdir -p "$partial"
+    find "$cache/onnxruntime" -maxdepth 1 -name '.partial.*' -mmin +60 -exec rm -rf {} +
+    if "$python" -m pip download --quiet --no-input --disable-pip-version-check --require-hashes \
+        --no-deps --only-binary=:all: -d "$partial" -r "$wheel" >&2 &&
+        "$python" -m zipfile -e "$partial"/onnxruntime-*.whl "$partial" >&2; then
+        for file in LICENSE ThirdPartyNotices.txt; do
+            mv -f "$partial/onnxruntime/$file" "$cache/onnxruntime/" || fail "the wheel of ONNX Runtime holds no $file"
+        done
+        mv -f "$partial/onnxruntime/capi/libonnxruntime.so.$version" "$cache/onnxruntime/" ||
+            fail "the wheel of ONNX Runtime holds no libonnxruntime.so.$version"
+        # The file that the link points to says the version.
+        ln -sf "libonnxruntime.so.$version" "$OPENLEDGER_ONNXRUNTIME"
+        printf '%s' "$key" >"$cache/onnxruntime/.wheel"
+        rm -rf "$partial"
+    else
+        rm -rf "$partial"
+        fail "ONNX Runtime could not be fetched; see pip's words above"
+    fi
+}
+
 # An environment with a stock OpenAI client, for tests.
 setup_python() {
     requirements=$root/installers/python/requirements.txt
@@ -161,4 +203,5 @@ setup_all() {
     setup_rust
     setup_node
     setup_model
+    setup_onnxruntime
 }

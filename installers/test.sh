@@ -33,8 +33,8 @@ stage() {
 }
 
 setup_stage() {
-    # Tests know this model's answers.
-    unset OPENLEDGER_MODEL
+    # Tests know this model's answers, and this library's version.
+    unset OPENLEDGER_MODEL OPENLEDGER_ONNXRUNTIME
     setup_all
     setup_python
     # A second family, where somebody has asked for it: `peers.sh gemma3-270m`.
