@@ -17,6 +17,16 @@ pub enum RowOutput {
         /// fingerprint is taken of.
         hidden: Vec<f32>,
     },
+    /// What draws the next token where only the likeliest can be drawn.
+    Likeliest {
+        /// The likeliest tokens with their logits, likeliest first and among equals the lowest id
+        /// first; none if the logits were not all numbers.
+        tokens: Vec<(u32, f32)>,
+        /// The logarithm of the sum of the exponentials of all logits.
+        log_sum_exp: f32,
+        /// As of [`RowOutput::Logits`].
+        hidden: Vec<f32>,
+    },
     /// Hidden state after the last norm, `[hidden]`.
     Hidden(Vec<f32>),
 }
@@ -29,6 +39,12 @@ pub enum BackendError {
     #[error("run a step: {what}; this is a fault of the program, please report it")]
     Plan {
         /// What does not fit.
+        what: String,
+    },
+    /// The device cannot be used at all: it is not there, or the model does not fit.
+    #[error("load the model onto a device: {what}")]
+    Load {
+        /// What is wrong, and what would help.
         what: String,
     },
     /// The device failed; keys and values are lost.
@@ -52,9 +68,41 @@ pub trait Backend: Send {
         String::new()
     }
 
+    /// Whether it will never run a step again, as after a device was lost too often: whoever holds
+    /// the engine makes another, on the processor.
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    /// Whether it runs adapters. An engine on one that does not refuses requests that name any.
+    fn takes_adapters(&self) -> bool {
+        true
+    }
+
     /// Runs a plan: one output per row, in order.
     ///
     /// # Errors
     /// A plan that does not fit, or a device that failed.
     fn run(&mut self, plan: &StepPlan) -> Result<Vec<RowOutput>, BackendError>;
+
+    /// How many of a row's likeliest tokens it can give instead of all logits; 0 if it cannot, as
+    /// where the logits are at hand anyway.
+    fn likeliest_max(&self) -> usize {
+        0
+    }
+
+    /// Runs a plan some of whose rows are drawn from by their likeliest tokens: `counts` has how
+    /// many of each row, at most [`Backend::likeliest_max`]; 0 where all logits are wanted. More
+    /// than asked for may come back, or all logits.
+    ///
+    /// # Errors
+    /// As [`Backend::run`].
+    fn run_likeliest(
+        &mut self,
+        plan: &StepPlan,
+        counts: &[usize],
+    ) -> Result<Vec<RowOutput>, BackendError> {
+        let _ = counts;
+        self.run(plan)
+    }
 }

@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// The sketches that these adapters give for an answer's tokens.
-    fn sketches(
+    pub(crate) fn sketches(
         &mut self,
         request: &Request,
         answer: &[u32],

@@ -11,39 +11,69 @@ use openledger_kernels::fused::{KvFormat, LoraFormat};
 /// What computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendKind {
-    /// [`crate::CpuBackend`]: 12-bit activations, fast on any processor.
+    /// [`crate::CpuBackend`]: activations in 12 and 8 bits, fast on any processor.
     #[default]
     Int12,
+    /// The same with 12 bits of all activations, as it was at first.
+    Int12Whole,
     /// [`crate::ReferenceBackend`]: everything in 32 bits, what others are measured against.
     Reference,
+    /// A graphics processor, through wgpu.
+    Wgpu,
+    /// ONNX Runtime.
+    Onnx,
 }
 
 impl BackendKind {
+    /// All of them, for tables.
+    pub const ALL: [Self; 5] =
+        [Self::Int12, Self::Int12Whole, Self::Reference, Self::Wgpu, Self::Onnx];
+
     /// The backend's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Int12 => "cpu-int12",
+            Self::Int12 | Self::Int12Whole => "cpu-int12",
             Self::Reference => "cpu-reference",
+            Self::Wgpu => "wgpu",
+            Self::Onnx => "onnx",
         }
     }
+
+    /// Whether its classes hold to the bit on any machine. The others round as the device or the
+    /// library does: their answers are judged by fingerprints, within a tolerance.
+    #[must_use]
+    pub const fn exact(self) -> bool {
+        matches!(self, Self::Int12 | Self::Int12Whole | Self::Reference)
+    }
+}
+
+/// A class with each format of keys and values, and of adapters.
+macro_rules! classes {
+    ($kv:expr, $adapters:expr, $class:literal) => {
+        match ($kv, $adapters) {
+            (KvFormat::F16, LoraFormat::Q8) => $class,
+            (KvFormat::F16, LoraFormat::F16) => concat!($class, "/lora-f16"),
+            (KvFormat::F16, LoraFormat::F32) => concat!($class, "/lora-f32"),
+            (KvFormat::F32, LoraFormat::Q8) => concat!($class, "/kv-f32"),
+            (KvFormat::F32, LoraFormat::F16) => concat!($class, "/kv-f32/lora-f16"),
+            (KvFormat::F32, LoraFormat::F32) => concat!($class, "/kv-f32/lora-f32"),
+            (KvFormat::Q8, LoraFormat::Q8) => concat!($class, "/kv-q8"),
+            (KvFormat::Q8, LoraFormat::F16) => concat!($class, "/kv-q8/lora-f16"),
+            (KvFormat::Q8, LoraFormat::F32) => concat!($class, "/kv-q8/lora-f32"),
+        }
+    };
 }
 
 /// The class of an engine's results.
 #[must_use]
 pub const fn class_of(backend: BackendKind, kv: KvFormat, adapters: LoraFormat) -> &'static str {
-    use {KvFormat as Kv, LoraFormat as Lora};
-    match (backend, kv, adapters) {
-        (BackendKind::Reference, _, _) => "cpu-reference-1",
-        (BackendKind::Int12, Kv::F16, Lora::Q8) => "cpu-int12-1",
-        (BackendKind::Int12, Kv::F16, Lora::F16) => "cpu-int12-1/lora-f16",
-        (BackendKind::Int12, Kv::F16, Lora::F32) => "cpu-int12-1/lora-f32",
-        (BackendKind::Int12, Kv::F32, Lora::Q8) => "cpu-int12-1/kv-f32",
-        (BackendKind::Int12, Kv::F32, Lora::F16) => "cpu-int12-1/kv-f32/lora-f16",
-        (BackendKind::Int12, Kv::F32, Lora::F32) => "cpu-int12-1/kv-f32/lora-f32",
-        (BackendKind::Int12, Kv::Q8, Lora::Q8) => "cpu-int12-1/kv-q8",
-        (BackendKind::Int12, Kv::Q8, Lora::F16) => "cpu-int12-1/kv-q8/lora-f16",
-        (BackendKind::Int12, Kv::Q8, Lora::F32) => "cpu-int12-1/kv-q8/lora-f32",
+    match backend {
+        BackendKind::Reference => "cpu-reference-1",
+        BackendKind::Int12 => classes!(kv, adapters, "cpu-int12-2"),
+        BackendKind::Int12Whole => classes!(kv, adapters, "cpu-int12-1"),
+        BackendKind::Wgpu => classes!(kv, adapters, "wgpu-1"),
+        BackendKind::Onnx => classes!(kv, adapters, "onnx-1"),
     }
 }
 
@@ -53,10 +83,13 @@ pub fn of_class(class: &str) -> Option<(BackendKind, KvFormat, LoraFormat)> {
     if class == class_of(BackendKind::Reference, KvFormat::F32, LoraFormat::F32) {
         return Some((BackendKind::Reference, KvFormat::F32, LoraFormat::F32));
     }
-    let formats = [LoraFormat::F32, LoraFormat::F16, LoraFormat::Q8];
-    let each = [KvFormat::F32, KvFormat::F16, KvFormat::Q8]
-        .into_iter()
-        .flat_map(|kv| formats.map(|lora| (BackendKind::Int12, kv, lora)));
+    let backends =
+        [BackendKind::Int12, BackendKind::Int12Whole, BackendKind::Wgpu, BackendKind::Onnx];
+    let each = backends.into_iter().flat_map(|backend| {
+        [KvFormat::F32, KvFormat::F16, KvFormat::Q8].into_iter().flat_map(move |kv| {
+            [LoraFormat::F32, LoraFormat::F16, LoraFormat::Q8].map(move |lora| (backend, kv, lora))
+        })
+    });
     each.into_iter().find(|(backend, kv, lora)| class == class_of(*backend, *kv, *lora))
 }
 
@@ -70,11 +103,16 @@ mod tests {
         let mut classes = Vec::new();
         for kv in [KvFormat::F32, KvFormat::F16, KvFormat::Q8] {
             for lora in [LoraFormat::F32, LoraFormat::F16, LoraFormat::Q8] {
-                let class = class_of(BackendKind::Int12, kv, lora);
-                assert_eq!(of_class(class), Some((BackendKind::Int12, kv, lora)));
-                // What the wire's field holds.
-                assert!(class.len() <= 32 && !classes.contains(&class), "{class}");
-                classes.push(class);
+                for backend in BackendKind::ALL {
+                    if backend == BackendKind::Reference {
+                        continue;
+                    }
+                    let class = class_of(backend, kv, lora);
+                    assert_eq!(of_class(class), Some((backend, kv, lora)));
+                    // What the wire's field holds.
+                    assert!(class.len() <= 32 && !classes.contains(&class), "{class}");
+                    classes.push(class);
+                }
                 let reference = class_of(BackendKind::Reference, kv, lora);
                 assert_eq!(reference, "cpu-reference-1", "it keeps 32 bits whatever is asked");
             }
@@ -82,6 +120,6 @@ mod tests {
         let (reference, ..) = of_class("cpu-reference-1").unwrap();
         assert_eq!(reference, BackendKind::Reference);
         assert_eq!(of_class("gpu-1"), None);
-        assert_eq!(EngineOptions::default().class(), "cpu-int12-1");
+        assert_eq!(EngineOptions::default().class(), "cpu-int12-2");
     }
 }

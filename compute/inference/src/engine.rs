@@ -12,17 +12,20 @@ use thiserror::Error;
 use crate::adapters::{AdapterSet, AdapterStore};
 use crate::backend::{Backend, BackendError, RowOutput};
 use crate::class::BackendKind;
+use crate::constraint::{Constrained, ConstraintError, Constraints, Grammar, Walk};
 use crate::cpu::{CpuBackend, Progress};
 use crate::event::{Event, FinishReason, SequenceError, Usage};
 use crate::figures::Figures;
 use crate::fingerprint::{Fingerprint, sketch};
+use crate::gpu::{GpuBackend, GpuOptions};
 use crate::limits::{BACKEND_FAILURES_MAX, QUEUED_MAX, QUEUED_PER_CALLER_MAX};
+use crate::onnx::{OnnxBackend, OnnxError, OnnxOptions};
 use crate::options::EngineOptions;
 use crate::pace::Pace;
-use crate::plan::StepPlan;
+use crate::plan::{Row, StepPlan, Wants};
 use crate::reference::ReferenceBackend;
 use crate::request::{CallerId, Request, SequenceId, SubmitError};
-use crate::sampling::{likeliest_of, sample};
+use crate::sampling::{Drawn, Likeliest, likeliest_of, sample_allowed, sample_likeliest};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
 
@@ -39,6 +42,9 @@ pub enum EngineError {
     /// The backend.
     #[error("make an engine: {0}")]
     Backend(#[from] BackendError),
+    /// The backend on ONNX Runtime.
+    #[error("make an engine: {0}")]
+    Onnx(#[from] OnnxError),
 }
 
 /// Why a step failed. Nothing is lost: all sequences are run again from their tokens by the steps
@@ -57,6 +63,7 @@ pub struct Engine {
     pub(crate) options: EngineOptions,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) adapters: AdapterStore,
+    constraints: Arc<Constraints>,
     pub(crate) scheduler: Scheduler,
     pub(crate) counted: Figures,
     pace: Pace,
@@ -77,7 +84,8 @@ impl core::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine on the backend that the options name.
+    /// An engine on the backend that the options name; ONNX Runtime must have been loaded before
+    /// ([`crate::onnx_library`]), and computes on the processor.
     ///
     /// # Errors
     /// Options or a model that make no engine.
@@ -99,8 +107,17 @@ impl Engine {
         }
         let own = Arc::clone(&model);
         let backend: Box<dyn Backend> = match options.backend {
-            BackendKind::Int12 => Box::new(CpuBackend::new(own, &options, progress)?),
+            BackendKind::Int12 | BackendKind::Int12Whole => {
+                Box::new(CpuBackend::new(own, &options, progress)?)
+            }
             BackendKind::Reference => Box::new(ReferenceBackend::new(own, &options)?),
+            BackendKind::Onnx => {
+                let onnx = OnnxOptions::loaded()?;
+                Box::new(OnnxBackend::new(own, &options, &onnx, progress)?)
+            }
+            BackendKind::Wgpu => {
+                Box::new(GpuBackend::new(own, &options, &GpuOptions::default(), progress)?)
+            }
         };
         Self::with_backend(model, options, backend)
     }
@@ -120,6 +137,7 @@ impl Engine {
         let (storage, bytes_max) = (options.adapter_storage(), options.adapters_bytes_max);
         Ok(Self {
             adapters: AdapterStore::new(model.config(), storage, bytes_max),
+            constraints: Arc::new(Constraints::new(Arc::clone(&model))),
             model,
             options,
             backend,
@@ -149,10 +167,24 @@ impl Engine {
         self.backend.name()
     }
 
+    /// Whether the backend will never run a step again: a device that was lost too often. Another
+    /// engine, on the processor, takes over what is here by [`Engine::resume`].
+    #[must_use]
+    pub fn backend_gone(&self) -> bool {
+        self.backend.is_gone()
+    }
+
     /// What the backend runs on, in words.
     #[must_use]
     pub fn device(&self) -> String {
         self.backend.device()
+    }
+
+    /// Where constraints of requests are compiled and kept. A large one takes longer than a step:
+    /// [`Constraints::prepare`] on another thread before [`Engine::submit`] spares the steps that.
+    #[must_use]
+    pub const fn constraints(&self) -> &Arc<Constraints> {
+        &self.constraints
     }
 
     /// Queues a request. Adapters that are in memory are pinned as they are now, where there is no
@@ -177,10 +209,15 @@ impl Engine {
             return Err(SubmitError::UnknownToken { token, vocab });
         }
         self.check_queue(request.caller)?;
+        let grammar = self.grammar(&request)?;
+        if let Some(grammar) = &grammar {
+            check_begun(grammar, answer)?;
+        }
         let ask = self.adapters.ask(&request.adapters, &request.merge)?;
         self.sequences += 1;
         let id = SequenceId(self.sequences);
         let mut sequence = Sequence::new(id, request, AdapterSet::default());
+        sequence.constraint = grammar.map(Constrained::new);
         match sequence.replay(self.model.tokenizer(), answer) {
             Some(reason) => self.events.push(finished(&sequence, reason)),
             None => {
@@ -197,8 +234,21 @@ impl Engine {
 
     /// Checks a request against the model and this engine's memory.
     pub(crate) fn check(&self, request: &Request) -> Result<(), SubmitError> {
+        if let Some((adapter, _)) = request.adapters.first()
+            && !self.backend.takes_adapters()
+        {
+            return Err(SubmitError::AdaptersRefused { adapter: *adapter });
+        }
         let config = self.model.config();
         request.check(config.vocab, config.context, self.scheduler.pages.positions())
+    }
+
+    /// A request's constraint, compiled.
+    pub(crate) fn grammar(
+        &self,
+        request: &Request,
+    ) -> Result<Option<Arc<Grammar>>, ConstraintError> {
+        request.constraint.as_ref().map(|wanted| self.constraints.grammar(wanted)).transpose()
     }
 
     /// Checks that there is room to wait, for all and for this caller.
@@ -272,7 +322,8 @@ impl Engine {
         self.settle_adapters(true);
         let plan = self.scheduler.plan();
         if !plan.rows.is_empty() {
-            match self.backend.run(&plan) {
+            let counts = self.likeliest_counts();
+            match self.backend.run_likeliest(&plan, &counts_of(&plan, &counts)) {
                 Ok(outputs) => self.advance(&plan, outputs),
                 Err(error) => {
                     self.backend_failed(&error);
@@ -281,6 +332,20 @@ impl Engine {
             }
         }
         Ok(core::mem::take(&mut self.events))
+    }
+
+    /// How many of the likeliest tokens each planned sequence's draw needs; 0 for all logits.
+    fn likeliest_counts(&mut self) -> Vec<usize> {
+        let most = self.backend.likeliest_max();
+        if most == 0 {
+            return Vec::new();
+        }
+        let count = |sequence: &mut Sequence| {
+            let needed = sequence.sampling.decided_by().filter(|_| sequence.constraint.is_none());
+            let needed = needed.map(|count| count.max(sequence.logprobs.unwrap_or(0).into()));
+            needed.filter(|count| *count <= most).unwrap_or(0)
+        };
+        self.scheduler.planned().map(count).collect()
     }
 
     /// Ends requests that should have started by now.
@@ -298,8 +363,15 @@ impl Engine {
     fn advance(&mut self, plan: &StepPlan, outputs: Vec<RowOutput>) {
         let mut due = BTreeMap::new();
         for (row, output) in plan.rows.iter().zip(outputs) {
-            if let RowOutput::Logits { logits, hidden } = output {
-                due.insert(row.sequence, (logits, hidden));
+            match output {
+                RowOutput::Logits { logits, hidden } => {
+                    due.insert(row.sequence, (Given::Logits(logits), hidden));
+                }
+                RowOutput::Likeliest { tokens, log_sum_exp, hidden } => {
+                    let likeliest = Likeliest { tokens, log_sum_exp };
+                    due.insert(row.sequence, (Given::Likeliest(likeliest), hidden));
+                }
+                RowOutput::Hidden(_) | RowOutput::Nothing => {}
             }
         }
         let mut ended = Vec::new();
@@ -307,9 +379,9 @@ impl Engine {
             sequence.cached += sequence.planned;
             sequence.planned = 0;
             sequence.failures = 0;
-            let Some((logits, hidden)) = due.get(&index) else { continue };
+            let Some((given, hidden)) = due.get(&index) else { continue };
             sequence.sketches.push(sketch(hidden, sequence.tokens.len() as u64));
-            if let Some(last) = draw_token(&self.model, sequence, logits, &mut self.events) {
+            if let Some(last) = draw_token(&self.model, sequence, given, &mut self.events) {
                 ended.push((sequence.id, last));
             }
         }
@@ -341,6 +413,41 @@ impl Engine {
     }
 }
 
+/// Checks that the beginning of an answer fits its constraint.
+fn check_begun(grammar: &Arc<Grammar>, answer: &[u32]) -> Result<(), ConstraintError> {
+    if answer.is_empty() {
+        return Ok(());
+    }
+    let mut walk = Walk::new(grammar);
+    let misfit = answer.iter().position(|token| !walk.take(*token).unwrap_or(false));
+    misfit.map_or(Ok(()), |index| Err(ConstraintError::Begun { index }))
+}
+
+/// What a token is drawn from.
+enum Given {
+    Logits(Vec<f32>),
+    Likeliest(Likeliest),
+}
+
+impl Given {
+    /// The likeliest tokens with their log-probabilities.
+    fn first(&self, count: u8) -> Vec<(u32, f32)> {
+        match self {
+            Self::Logits(logits) => likeliest_of(logits, count),
+            Self::Likeliest(likeliest) => likeliest.first(count),
+        }
+    }
+}
+
+/// The counts of a plan's rows, from those of its sequences.
+fn counts_of(plan: &StepPlan, counts: &[usize]) -> Vec<usize> {
+    let count = |row: &Row| match row.wants {
+        Wants::Logits => counts.get(row.sequence).copied().unwrap_or(0),
+        Wants::Hidden | Wants::Nothing => 0,
+    };
+    plan.rows.iter().map(count).collect()
+}
+
 /// The event of an end.
 fn finished(sequence: &Sequence, reason: FinishReason) -> Event {
     let usage = Usage {
@@ -356,17 +463,12 @@ fn finished(sequence: &Sequence, reason: FinishReason) -> Event {
 fn draw_token(
     model: &Model,
     sequence: &mut Sequence,
-    logits: &[f32],
+    given: &Given,
     events: &mut Vec<Event>,
 ) -> Option<Event> {
-    let position = sequence.tokens.len();
-    let drawn = sample(logits, &sequence.sampling, sequence.history(), position as u64);
-    let drawn = match drawn {
+    let drawn = match drawn_of(sequence, given) {
         Ok(drawn) => drawn,
-        Err(source) => {
-            let error = SequenceError::Sample { position, source };
-            return Some(Event::Failed { sequence: sequence.id, error });
-        }
+        Err(error) => return Some(Event::Failed { sequence: sequence.id, error }),
     };
     sequence.tokens.push(drawn.token);
     let ends = model.tokenizer().is_end(drawn.token) && !sequence.ignore_end;
@@ -391,7 +493,32 @@ fn draw_token(
         token: drawn.token,
         text,
         logprob: drawn.logprob,
-        top: sequence.logprobs.map(|count| likeliest_of(logits, count)).unwrap_or_default(),
+        top: sequence.logprobs.map(|count| given.first(count)).unwrap_or_default(),
     });
     reason.map(|reason| finished(sequence, reason))
+}
+
+/// Draws a sequence's next token, among those that its constraint allows.
+fn drawn_of(sequence: &mut Sequence, given: &Given) -> Result<Drawn, SequenceError> {
+    let position = sequence.tokens.len();
+    let logits = match given {
+        Given::Logits(logits) => logits,
+        // Asked for only where there is no constraint.
+        Given::Likeliest(likeliest) => {
+            return sample_likeliest(likeliest, &sequence.sampling, position as u64)
+                .map_err(|source| SequenceError::Sample { position, source });
+        }
+    };
+    let unfollowed = |source| SequenceError::Constraint { position, source };
+    let mut constraint = sequence.constraint.take();
+    let mask = constraint.as_mut().map(|constraint| constraint.mask(sequence.answer()));
+    let mask = mask.transpose().map_err(unfollowed)?;
+    let (sampling, history) = (&sequence.sampling, sequence.history());
+    let drawn = sample_allowed(logits, sampling, history, position as u64, mask.as_ref())
+        .map_err(|source| SequenceError::Sample { position, source })?;
+    if let Some(constraint) = &mut constraint {
+        constraint.took(drawn.token).map_err(unfollowed)?;
+    }
+    sequence.constraint = constraint;
+    Ok(drawn)
 }

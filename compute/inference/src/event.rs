@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::adapters::AdapterSetError;
+use crate::constraint::MaskError;
 use crate::fingerprint::Fingerprint;
 use crate::request::SequenceId;
 use crate::sampling::SampleError;
@@ -44,6 +45,14 @@ pub enum SequenceError {
         position: usize,
         /// Why.
         source: SampleError,
+    },
+    /// Its constraint could not be followed any further.
+    #[error("draw a token at position {position}: {source}")]
+    Constraint {
+        /// Where.
+        position: usize,
+        /// Why.
+        source: MaskError,
     },
     /// It did not get a place in time.
     #[error(

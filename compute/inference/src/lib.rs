@@ -3,7 +3,7 @@
 //! [`Engine`] queues sequences, gives each caller and adapter set its share, plans each step
 //! (continuous batching, chunked prefill, KV in pages that are found again by what they hold), has
 //! a [`Backend`] run the plan, and draws tokens from its logits. Sampling is a pure
-//! function of logits, seed and position, so that [`Engine::verify`] can say of an answer
+//! function of logits, seed and position, and of the constraint where there is one, so that [`Engine::verify`] can say of an answer
 //! whether the model, with these adapters and this seed, could have written it.
 //!
 //! What holds, and is tested: a sequence gets the same bits alone or in any company, in chunks
@@ -21,8 +21,10 @@ pub mod adapters;
 pub mod backend;
 pub mod claim;
 pub mod class;
+pub mod constraint;
 pub mod engine;
 pub mod event;
+pub mod examine;
 pub mod figures;
 pub mod fingerprint;
 pub mod limits;
@@ -34,6 +36,8 @@ pub mod score;
 pub mod verify;
 
 mod cpu;
+pub mod gpu;
+mod onnx;
 mod pace;
 mod pages;
 mod prefix;
@@ -54,17 +58,29 @@ pub use adapters::{
 pub use backend::{Backend, BackendError, RowOutput};
 pub use claim::{Claim, ClaimCheck};
 pub use class::{BackendKind, class_of, of_class};
+pub use constraint::{
+    CallForm, CallRule, Constraint, ConstraintError, Constraints, MaskError, TokenMask, Tool,
+    ToolCalls,
+};
 pub use cpu::{CpuBackend, Progress, cpu_tier, cpu_tiers_failed};
 pub use engine::{Engine, EngineError, StepError};
 pub use event::{Event, FinishReason, SequenceError, Usage};
+pub use examine::{Findings, SLACK_MAX};
 pub use figures::Figures;
 pub use fingerprint::compare::{AdapterShare, Comparison, FingerprintTolerance};
 pub use fingerprint::{Fingerprint, FingerprintError};
+pub use gpu::{GpuBackend, GpuOptions, usable_gpu};
+pub use onnx::{
+    OnnxBackend, OnnxError, OnnxExport, OnnxExportBackend, OnnxLibrary, OnnxOptions, Provider,
+    UnknownProvider, onnx_library,
+};
 pub use openledger_kernels::fused::{KvFormat, LoraFormat};
 pub use options::EngineOptions;
 pub use plan::{Row, StepPlan, Wants};
 pub use reference::ReferenceBackend;
 pub use request::{CallerId, Priority, Request, SequenceId, SubmitError};
-pub use sampling::{Drawn, History, SampleError, Sampling, SamplingError, draw, sample};
+pub use sampling::{
+    Drawn, History, SampleError, Sampling, SamplingError, draw, sample, sample_allowed,
+};
 pub use score::ScoreError;
 pub use verify::{Tolerance, Verification, VerifyError};

@@ -80,3 +80,55 @@ pub const LOGIT_REACH: f64 = 40.0;
 /// Rows whose logits are computed at a time: enough that reading the head's weights costs little
 /// of it, few enough that the numbers (4 bytes times rows times vocabulary) stay a few megabytes.
 pub const HEAD_ROWS_MAX: usize = 32;
+
+/// Bytes of a constraint: the largest schemas in use have 50 kB, and a call between nodes carries no
+/// more.
+pub const CONSTRAINT_BYTES_MAX: usize = 64 * 1024;
+
+/// Compiled constraints that are kept; each takes up to a few megabytes.
+pub const CONSTRAINTS_KEPT_MAX: usize = 32;
+
+/// Texts that an answer may be one of.
+pub const CHOICES_MAX: usize = 256;
+
+/// Alternatives of one `oneOf`: each is compared with each other.
+pub const ONE_OF_MAX: usize = 64;
+
+/// Tools of a request; OpenAI's interface has 128.
+pub const TOOLS_MAX: usize = 128;
+
+/// Characters of a tool's name; OpenAI's interface has 64.
+pub const TOOL_NAME_CHARS_MAX: usize = 64;
+
+/// Calls of tools in one answer.
+pub const CALLS_MAX: usize = 16;
+
+/// Blanks in a row between the parts of a JSON text: what indents a line twelve levels deep.
+pub const WHITESPACE_MAX: usize = 48;
+
+/// What compiling a constraint may take, in the library's units of about 0.02 microseconds: a tenth
+/// of a second with all that it does beside. The largest schemas in use take half of it.
+pub const COMPILE_FUEL_MAX: u64 = 1_000_000;
+
+/// What one set of allowed tokens may take, in the library's units of about 0.07 microseconds: 14 ms,
+/// as long as a step.
+pub const MASK_FUEL_MAX: u64 = 200_000;
+
+/// Items of the parser that one set of allowed tokens may make, at about 20 a microsecond.
+pub const MASK_ITEMS_MAX: usize = 50_000;
+
+/// Items of the parser at one place: how ambiguous a grammar may be.
+pub const ROW_ITEMS_MAX: usize = 2_000;
+
+/// States of the lexer of one sequence, at 1 to 2 kB each: real schemas need some hundreds.
+pub const LEXER_STATES_MAX: usize = 20_000;
+
+/// Symbols of a grammar: ten times those of the largest schemas of tools.
+pub const GRAMMAR_SYMBOLS_MAX: usize = 200_000;
+
+/// Times in a row that a lost device is opened again: a driver's reset is over after one, and a
+/// device that does not survive a step will not survive the next either.
+pub const DEVICE_REOPENS_MAX: u32 = 3;
+
+/// Adapters on a device at once, whatever their size: what a table of their places is made for.
+pub const DEVICE_ADAPTERS_MAX: usize = 512;

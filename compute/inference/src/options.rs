@@ -60,7 +60,10 @@ impl EngineOptions {
     /// How adapters are kept.
     pub(crate) const fn adapter_storage(&self) -> AdapterStorage {
         match self.backend {
-            BackendKind::Int12 => AdapterStorage::Packed(self.adapters),
+            BackendKind::Int12
+            | BackendKind::Int12Whole
+            | BackendKind::Wgpu
+            | BackendKind::Onnx => AdapterStorage::Packed(self.adapters),
             BackendKind::Reference => AdapterStorage::Rows,
         }
     }

@@ -6,6 +6,7 @@ use openledger_wire::ids::BlobId;
 use thiserror::Error;
 
 use crate::adapters::{AdapterSetError, Merge};
+use crate::constraint::{Constraint, ConstraintError};
 use crate::limits::{LOGPROBS_MAX, STOP_BYTES_MAX, STOPS_MAX};
 use crate::sampling::{Sampling, SamplingError};
 
@@ -65,6 +66,8 @@ pub struct Request {
     pub sampling: Sampling,
     /// Texts that end the answer; they are not part of it.
     pub stop: Vec<String>,
+    /// What the answer must look like.
+    pub constraint: Option<Constraint>,
     /// How many of the likeliest tokens to report with each token.
     pub logprobs: Option<u8>,
     /// Goes on after an end token (benchmarks).
@@ -123,9 +126,20 @@ pub enum SubmitError {
     /// An adapter.
     #[error("submit a request: {0}")]
     Adapters(#[from] AdapterSetError),
+    /// The backend runs none.
+    #[error(
+        "submit a request: this model is an exported graph, which has no place for adapter {adapter}; leave it out, or ask a node that serves the base itself"
+    )]
+    AdaptersRefused {
+        /// The first that was asked for.
+        adapter: BlobId,
+    },
     /// How to draw.
     #[error("submit a request: {0}")]
     Sampling(#[from] SamplingError),
+    /// What the answer must look like.
+    #[error("submit a request: {0}")]
+    Constraint(#[from] ConstraintError),
     /// Stop strings.
     #[error(
         "submit a request: stop string {index} has {bytes} bytes; up to {STOPS_MAX} of 1 to {STOP_BYTES_MAX} bytes are possible"
@@ -191,6 +205,7 @@ impl Request {
             tokens_max,
             sampling: Sampling::greedy(),
             stop: Vec::new(),
+            constraint: None,
             logprobs: None,
             ignore_end: false,
             caller: None,
@@ -232,6 +247,9 @@ impl Request {
         };
         if let Some(error) = self.stop.iter().enumerate().find_map(bad) {
             return Err(error);
+        }
+        if self.constraint.is_some() && self.ignore_end {
+            return Err(ConstraintError::IgnoresEnd.into());
         }
         match self.logprobs {
             Some(asked) if asked > LOGPROBS_MAX => Err(SubmitError::Logprobs { asked }),

@@ -1,22 +1,25 @@
 //! How tokens are drawn: what a request says of it, and what it makes of the logits before.
 
 mod drawing;
+mod narrow;
 
-pub use drawing::{Drawn, SampleError, draw, sample};
+pub use drawing::{Drawn, SampleError, draw, sample, sample_allowed};
 pub(crate) use drawing::{candidates, likeliest, likeliest_of};
+pub(crate) use narrow::{Likeliest, sample_likeliest};
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 
+use crate::constraint::TokenMask;
 use crate::limits::{
     LOGIT_BIAS_MAX, LOGIT_BIASES_MAX, PENALTY_MAX, REPETITION_PENALTY_MAX, TEMPERATURE_MAX,
 };
 use crate::prune::Pruning;
 
 /// How tokens are drawn. Biases come first, then the penalty for repetition, then those for presence
-/// and frequency, then the temperature, then min-p, top-k and top-p.
+/// and frequency, then what a constraint forbids, then the temperature, then min-p, top-k and top-p.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// 0 takes the likeliest token (the lowest id among equals); 1 draws as the model says; more
@@ -183,6 +186,20 @@ impl Sampling {
     /// penalty for repetition.
     pub(crate) const fn stretch(&self) -> f32 {
         self.repetition_penalty.max(1.0 / self.repetition_penalty)
+    }
+
+    /// The logits after biases, penalties and what is not allowed.
+    pub(crate) fn allowed<'a>(
+        &self,
+        logits: &'a [f32],
+        history: History<'_>,
+        mask: Option<&TokenMask>,
+    ) -> Cow<'a, [f32]> {
+        let mut adjusted = self.adjusted(logits, history);
+        if let Some(mask) = mask {
+            mask.apply(adjusted.to_mut());
+        }
+        adjusted
     }
 
     /// The logits after biases and penalties.

@@ -93,7 +93,7 @@ impl Engine {
                 RowOutput::Logits { logits: values, .. } | RowOutput::Hidden(values) => {
                     visit(position, &values)
                 }
-                RowOutput::Nothing => ControlFlow::Continue(()),
+                RowOutput::Nothing | RowOutput::Likeliest { .. } => ControlFlow::Continue(()),
             }
         })
     }

@@ -3,6 +3,7 @@
 use openledger_models::Tokenizer;
 
 use crate::adapters::AdapterSet;
+use crate::constraint::Constrained;
 use crate::event::FinishReason;
 use crate::fingerprint::Sketch;
 use crate::prefix::{self, PageKey};
@@ -19,6 +20,8 @@ pub(crate) struct Sequence {
     pub(crate) tokens_max: usize,
     pub(crate) logprobs: Option<u8>,
     pub(crate) ignore_end: bool,
+    /// What its answer must look like.
+    pub(crate) constraint: Option<Constrained>,
     /// The prompt and what was drawn.
     pub(crate) tokens: Vec<u32>,
     pub(crate) prompt_len: usize,
@@ -64,6 +67,7 @@ impl Sequence {
             tokens_max: request.tokens_max,
             logprobs: request.logprobs,
             ignore_end: request.ignore_end,
+            constraint: None,
             prompt_len: request.prompt.len(),
             tokens: request.prompt,
             text: TextStream::new(request.stop),
@@ -164,7 +168,10 @@ impl Sequence {
     }
 
     /// It has no place and no pages any more, and waits from this step on.
-    pub(crate) const fn put_back(&mut self, step: u64) {
+    pub(crate) fn put_back(&mut self, step: u64) {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.rest();
+        }
         self.cached = 0;
         self.planned = 0;
         self.published = 0;

@@ -4,7 +4,8 @@
 //! function of logits, seed and position, each token can be checked on its own. Another backend's
 //! logits differ a little, so a token is accepted if some logits within a [`Tolerance`] of ours
 //! draw it. A prefill of the right model over another model's text does not pass: that text is not
-//! what the seed draws.
+//! what the seed draws. Where the request has a constraint, it is followed along the answer: what
+//! it forbids is not drawn from any logits.
 //!
 //! One rejection proves nothing by itself; who rules calls further verifiers.
 
@@ -15,7 +16,8 @@ use openledger_kernels::math::exp_f64;
 use thiserror::Error;
 
 use crate::backend::RowOutput;
-use crate::class::of_class;
+use crate::class::{BackendKind, of_class};
+use crate::constraint::{ConstraintError, MaskError, TokenMask, Walk};
 use crate::engine::Engine;
 use crate::fingerprint::compare::FingerprintTolerance;
 use crate::plan::Wants;
@@ -50,8 +52,8 @@ impl Tolerance {
         fingerprint: FingerprintTolerance { distance: 0.008, noise: 0.0025, sigmas: 5.0 },
     };
 
-    /// An answer that was written over keys and values of 8 bits. Measured: chunks are 0.012 to
-    /// 0.023 apart.
+    /// An answer that was written over keys and values of 8 bits, or with activations of which most
+    /// have 8. Measured: chunks are 0.012 to 0.023 apart, and 0.011.
     pub const NARROW_KV: Self = Self {
         logit: 0.5,
         fingerprint: FingerprintTolerance { distance: 0.05, noise: 0.02, sigmas: 5.0 },
@@ -59,15 +61,18 @@ impl Tolerance {
 
     /// What an answer of class `written` stays within when an engine of class `checked` checks it;
     /// nothing for a class that this build does not know, and for a checker that keeps keys and
-    /// values in 8 bits: its own noise would hide a weak adapter, so it judges its own class alone.
+    /// values, or most activations, in 8 bits: its own noise would hide a weak adapter, so it judges
+    /// its own class alone. Devices of one class that is not exact differ as two classes do.
     /// It is the rules that say which classes may be compared, not a node.
     #[must_use]
     pub fn between(written: &str, checked: &str) -> Option<Self> {
-        let ((_, writes, _), (_, checks, _)) = (of_class(written)?, of_class(checked)?);
+        let ((writer, writes, _), (checker, checks, _)) = (of_class(written)?, of_class(checked)?);
         match (writes, checks) {
-            _ if written == checked => Some(Self::REFERENCE),
+            _ if written == checked && writer.exact() => Some(Self::REFERENCE),
             (_, KvFormat::Q8) => None,
+            _ if checker == BackendKind::Int12 => None,
             (KvFormat::Q8, _) => Some(Self::NARROW_KV),
+            _ if writer == BackendKind::Int12 => Some(Self::NARROW_KV),
             _ => Some(Self::ROUNDED),
         }
     }
@@ -101,6 +106,12 @@ pub enum VerifyError {
     /// Our own logits are broken.
     #[error("verify an answer: {0}")]
     Sample(#[from] SampleError),
+    /// The request's constraint.
+    #[error("verify an answer: {0}")]
+    Constraint(#[from] ConstraintError),
+    /// The constraint could not be followed as far as the answer goes.
+    #[error("verify an answer: {0}")]
+    Mask(#[from] MaskError),
     /// A tolerance that makes no sense.
     #[error("verify an answer: the tolerance {0} is not a number from 0 to 1")]
     Tolerance(f32),
@@ -134,6 +145,7 @@ impl Engine {
             return Err(VerifyError::Tolerance(tolerance.logit));
         }
         self.check(request)?;
+        let mut walk = self.grammar(request)?.map(|grammar| Walk::new(&grammar));
         let shape = self.end_of(request, claimed);
         let mut worst = f64::INFINITY;
         let mut mismatch = None;
@@ -153,11 +165,7 @@ impl Engine {
                 };
                 states(position + 1, &hidden);
                 let index = position - first;
-                let (answer, rest) = checked.split_at(index);
-                let history = History { prompt: &request.prompt, answer };
-                let token = rest.first().copied().unwrap_or(u32::MAX);
-                let at = (position + 1) as u64;
-                match margin(&logits, &request.sampling, history, at, token, tolerance) {
+                match judge(&logits, request, checked, index, walk.as_mut(), tolerance) {
                     Ok(margin) => {
                         worst = worst.min(margin);
                         if margin < 0.0 {
@@ -173,7 +181,7 @@ impl Engine {
                 }
             })?;
             if let Some(error) = broken {
-                return Err(error.into());
+                return Err(error);
             }
         }
         let unknown = (known < claimed.len()).then_some(known);
@@ -202,6 +210,31 @@ impl Engine {
     }
 }
 
+/// By how much the answer's token at `index` passes; follows the constraint over it if it does.
+fn judge(
+    logits: &[f32],
+    request: &Request,
+    answer: &[u32],
+    index: usize,
+    walk: Option<&mut Walk>,
+    tolerance: Tolerance,
+) -> Result<f64, VerifyError> {
+    let (before, rest) = answer.split_at(index.min(answer.len()));
+    let history = History { prompt: &request.prompt, answer: before };
+    let token = rest.first().copied().unwrap_or(u32::MAX);
+    let position = (request.prompt.len() + index) as u64;
+    let sampling = &request.sampling;
+    let Some(walk) = walk else {
+        return Ok(margin(logits, sampling, history, position, token, tolerance, None)?);
+    };
+    let mask = walk.mask()?;
+    if !mask.allows(token) {
+        return Ok(-1.0);
+    }
+    let margin = margin(logits, sampling, history, position, token, tolerance, Some(&mask))?;
+    Ok(if walk.take(token)? { margin } else { -1.0 })
+}
+
 /// By how much a token passes at a position; negative if no logits within the tolerance draw it.
 fn margin(
     logits: &[f32],
@@ -210,8 +243,9 @@ fn margin(
     position: u64,
     token: u32,
     tolerance: Tolerance,
+    mask: Option<&TokenMask>,
 ) -> Result<f64, SampleError> {
-    let adjusted = sampling.adjusted(logits, history);
+    let adjusted = sampling.allowed(logits, history, mask);
     let (_, top) = likeliest(&adjusted)?;
     // Biases and the other penalties move all logits of a token alike.
     let slack = f64::from(tolerance.logit) * f64::from(sampling.stretch());
@@ -228,7 +262,7 @@ fn margin(
 
 /// How deep the random number of a position lies in a token's interval of the cumulative
 /// distribution, the interval widened by what `slack` (in scaled logits) can move its ends.
-fn interval_margin(
+pub(crate) fn interval_margin(
     candidates: &[Candidate],
     sampling: &Sampling,
     position: u64,
@@ -306,7 +340,8 @@ mod tests {
                         theirs.iter().enumerate().map(|(i, l)| l + sign(i) * noise).collect();
                     let tolerance = Tolerance { logit: tolerance, ..Tolerance::REFERENCE };
                     let margin =
-                        margin(&ours, &sampling, history, position, token, tolerance).unwrap();
+                        margin(&ours, &sampling, history, position, token, tolerance, None)
+                            .unwrap();
                     assert!(margin >= 0.0, "{sampling:?} at {position}: {margin}");
                 }
             }
@@ -324,7 +359,7 @@ mod tests {
                 let other = (token + 250) % 500;
                 let check = |sampling: &Sampling, token| {
                     let tolerance = Tolerance::REFERENCE;
-                    margin(&logits, sampling, nothing, position, token, tolerance).unwrap()
+                    margin(&logits, sampling, nothing, position, token, tolerance, None).unwrap()
                 };
                 others += usize::from(check(&sampling, other) < 0.0);
                 let reseeded = Sampling { seed: [99; 32], ..sampling.clone() };

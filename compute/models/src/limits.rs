@@ -78,3 +78,14 @@ pub const FOLDER_JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const TOKENIZER_JSON_BYTES_MAX: usize = 96 * 1024 * 1024;
 /// Files with weights; 5 GB each, so a model of 1 TB has 200.
 pub const SHARDS_MAX: usize = 512;
+
+/// A file of the exchange format: what protocol buffers can count.
+pub const ONNX_BYTES_MAX: usize = i32::MAX as usize;
+/// Inputs or outputs of such a graph: two for each of 512 layers and some more.
+pub const ONNX_VALUES_MAX: usize = 2_048;
+/// Graphs within graphs: branches within loops.
+pub const ONNX_DEPTH_MAX: usize = 16;
+/// Files with weights beside it; exporters write one.
+pub const ONNX_EXTERNAL_FILES_MAX: usize = 512;
+/// A name that is kept; those in use have some dozen bytes.
+pub const ONNX_NAME_BYTES_MAX: usize = 1_024;

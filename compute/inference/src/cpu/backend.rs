@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use openledger_kernels::Pool;
 use openledger_kernels::fused::{RopeTable, rms_norm};
-use openledger_kernels::packed::{Packed, products, tier};
+use openledger_kernels::packed::{Digits, Packed, products, tier};
 use openledger_kernels::reference::{AttentionShape, dequantize, scale};
 use openledger_models::{Model, Weight};
 
@@ -13,6 +13,7 @@ use super::layer::Layer;
 use super::scratch::{Scratch, room};
 use super::step::Step;
 use crate::backend::{Backend, BackendError, RowOutput};
+use crate::class::BackendKind;
 use crate::limits::HEAD_ROWS_MAX;
 use crate::options::EngineOptions;
 use crate::plan::{Row, StepPlan, Wants};
@@ -21,7 +22,7 @@ use crate::weights::{angles, matrix, pairs, vector};
 /// Hears how much of a model is loaded: bytes, and bytes in all.
 pub type Progress<'a> = dyn FnMut(usize, usize) + 'a;
 
-/// Runs steps on the CPU, with 12-bit activations.
+/// Runs steps on the CPU, with activations in 12 and 8 bits.
 #[derive(Debug)]
 pub struct CpuBackend {
     model: Arc<Model>,
@@ -33,6 +34,8 @@ pub struct CpuBackend {
     layers: Vec<Layer>,
     output_norm: Vec<f32>,
     head: Packed,
+    /// Of the inputs of layers; that of the head keeps all.
+    digits: Digits,
     scratch: Scratch,
 }
 
@@ -74,8 +77,22 @@ impl CpuBackend {
         progress(total, total);
         let turns = |rope| RopeTable::new(angles(config, rope), pairs(config));
         let (local_turns, turns) = (config.local_rope.as_ref().map(turns), turns(&config.rope));
-        let scratch = Scratch::default();
-        Ok(Self { pool, shape, turns, local_turns, layers, output_norm, head, scratch, model })
+        let digits = match options.backend {
+            BackendKind::Int12Whole => Digits::All,
+            _ => Digits::Outliers,
+        };
+        Ok(Self {
+            pool,
+            shape,
+            turns,
+            local_turns,
+            layers,
+            output_norm,
+            head,
+            digits,
+            scratch: Scratch::default(),
+            model,
+        })
     }
 
     /// The embeddings of the plan's tokens, `[rows, hidden]`.
@@ -121,6 +138,7 @@ impl CpuBackend {
             local_turns: self.local_turns.as_ref(),
             seen: plan.seen()?,
             groups: &groups,
+            digits: self.digits,
             found: Vec::with_capacity(groups.len()),
         };
         for (number, layer) in self.layers.iter_mut().enumerate() {
@@ -153,7 +171,7 @@ impl CpuBackend {
         for heads in heads.chunks(HEAD_ROWS_MAX * hidden) {
             let width = self.head.rows().max(1);
             let out = room(&mut scratch.logits, heads.len() / hidden * width);
-            scratch.inputs.quantize(&self.pool, heads, hidden)?;
+            scratch.inputs.quantize(&self.pool, heads, hidden, Digits::All)?;
             products(&self.pool, &mut [(&self.head, &mut *out)], &scratch.inputs)?;
             logits.extend(out.chunks(width).map(<[f32]>::to_vec));
         }

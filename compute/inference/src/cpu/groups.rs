@@ -20,7 +20,7 @@ struct Group<'a> {
 }
 
 /// All groups of a step.
-pub(super) struct Groups<'a> {
+pub(crate) struct Groups<'a> {
     groups: Vec<Group<'a>>,
     rows: &'a [u32],
 }
@@ -42,7 +42,7 @@ impl Use<'_> {
 
 impl<'a> Groups<'a> {
     /// Sorts a plan's rows by adapter; `rows` holds the result.
-    pub(super) fn new(plan: &'a StepPlan, rows: &'a mut Vec<u32>) -> Self {
+    pub(crate) fn new(plan: &'a StepPlan, rows: &'a mut Vec<u32>) -> Self {
         let mut uses = Vec::new();
         for (row, number) in plan.rows.iter().zip(0u32..) {
             let Some(sequence) = plan.sequences.get(row.sequence) else { continue };
@@ -70,12 +70,12 @@ impl<'a> Groups<'a> {
     }
 
     /// How many there are; none if every row runs the bare base.
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.groups.len()
     }
 
     /// Fills `found` with what adapters add at a site.
-    pub(super) fn at<'s>(&'s self, layer: usize, site: Site, found: &mut Vec<LoraGroup<'s>>) {
+    pub(crate) fn at<'s>(&'s self, layer: usize, site: Site, found: &mut Vec<LoraGroup<'s>>) {
         found.clear();
         found.extend(self.groups.iter().filter_map(|group| {
             let site = group.adapter.site(layer, site)?;

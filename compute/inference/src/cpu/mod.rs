@@ -1,4 +1,4 @@
-//! The fast CPU backend: 12-bit activations against the file's own integer codes.
+//! The fast CPU backend: activations in 12 and 8 bits against the file's own integer codes.
 //!
 //! Weights are repacked once, at load, for the processor's registers; activations are quantised
 //! once per input, in blocks of 32, and every product is summed exactly in integers per block.
@@ -11,7 +11,7 @@
 use openledger_kernels::packed::{TierOutcome, tier, tier_report};
 
 mod backend;
-mod groups;
+pub(crate) mod groups;
 mod layer;
 mod scratch;
 mod step;

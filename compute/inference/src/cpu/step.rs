@@ -4,7 +4,7 @@ use openledger_kernels::fused::{
     LoraGroup, RopeTable, add, add_bias, attention, gelu_mul, lora, rms_norm, rms_norm_in_place,
     rope, silu_mul,
 };
-use openledger_kernels::packed::{Activations, products};
+use openledger_kernels::packed::{Activations, Digits, products};
 use openledger_kernels::reference::{AttentionRow, AttentionShape};
 use openledger_kernels::{Pool, ShapeError};
 use openledger_models::{Activation, ModelConfig, NormSite, Site};
@@ -24,6 +24,8 @@ pub(super) struct Step<'a> {
     /// What each row attends to.
     pub(super) seen: Vec<AttentionRow<'a>>,
     pub(super) groups: &'a Groups<'a>,
+    /// Which codes of products' inputs have all 12 bits.
+    pub(super) digits: Digits,
     /// What adapters add at the present site.
     pub(super) found: Vec<LoraGroup<'a>>,
 }
@@ -41,7 +43,7 @@ impl Step<'_> {
         let Scratch { inputs, x, h, q, k, v, attended, scores, .. } = scratch;
         let (x, h) = (room(x, rows * config.hidden), room(h, rows * config.hidden));
         rms_norm(self.pool, x, layer.norm(NormSite::Attention), config.rms_epsilon, h)?;
-        inputs.quantize(self.pool, h, config.hidden)?;
+        inputs.quantize(self.pool, h, config.hidden, self.digits)?;
         let (q, k) = (room(q, rows * query_width), room(k, rows * kv_width));
         let (v, attended) = (room(v, rows * kv_width), room(attended, rows * query_width));
         let outs = [(Site::Query, &mut *q), (Site::Key, &mut *k), (Site::Value, &mut *v)];
@@ -57,7 +59,7 @@ impl Step<'_> {
         }
         let (shape, scale) = (self.shape, config.attention_scale);
         attention(self.pool, shape, q, &self.seen, &layer.kv, window, scale, attended, scores)?;
-        inputs.quantize(self.pool, attended, query_width)?;
+        inputs.quantize(self.pool, attended, query_width, self.digits)?;
         self.project(number, layer, inputs, [(Site::Output, &mut *h)])?;
         self.norm_again(layer.norm(NormSite::AttentionOutput), h)?;
         add(self.pool, x, h)
@@ -75,7 +77,7 @@ impl Step<'_> {
         let Scratch { inputs, x, h, gate, up, .. } = scratch;
         let (x, h) = (room(x, rows * hidden), room(h, rows * hidden));
         rms_norm(self.pool, x, layer.norm(NormSite::FeedForward), config.rms_epsilon, h)?;
-        inputs.quantize(self.pool, h, hidden)?;
+        inputs.quantize(self.pool, h, hidden, self.digits)?;
         let (gate, up) = (room(gate, rows * width), room(up, rows * width));
         let outs = [(Site::Gate, &mut *gate), (Site::Up, &mut *up)];
         self.project(number, layer, inputs, outs)?;
@@ -83,7 +85,7 @@ impl Step<'_> {
             Activation::Silu => silu_mul(self.pool, gate, up)?,
             Activation::GeluTanh => gelu_mul(self.pool, gate, up)?,
         }
-        inputs.quantize(self.pool, gate, width)?;
+        inputs.quantize(self.pool, gate, width, self.digits)?;
         self.project(number, layer, inputs, [(Site::Down, &mut *h)])?;
         self.norm_again(layer.norm(NormSite::FeedForwardOutput), h)?;
         add(self.pool, x, h)

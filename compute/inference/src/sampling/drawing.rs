@@ -10,6 +10,7 @@ use openledger_kernels::reference::log_sum_exp;
 use thiserror::Error;
 
 use super::{History, Sampling};
+use crate::constraint::TokenMask;
 use crate::limits::LOGIT_REACH;
 use crate::prune::{Candidate, prune};
 
@@ -64,16 +65,39 @@ pub(crate) fn likeliest(logits: &[f32]) -> Result<(u32, f32), SampleError> {
 
 /// The tokens within reach of `top`, by id, with their chances relative to its.
 pub(crate) fn candidates(logits: &[f32], top: f32, temperature: f32) -> Vec<Candidate> {
+    let tokens = logits.iter().enumerate().map(|(token, logit)| (token as u32, *logit));
+    candidates_of(tokens, top, temperature)
+}
+
+/// The same of tokens with their logits, by id.
+pub(super) fn candidates_of(
+    tokens: impl Iterator<Item = (u32, f32)>,
+    top: f32,
+    temperature: f32,
+) -> Vec<Candidate> {
     let scaled = |logit: f32| (f64::from(logit) - f64::from(top)) / f64::from(temperature);
-    let within = |(token, &logit): (usize, &f32)| {
+    let within = |(token, logit): (u32, f32)| {
         let scaled = scaled(logit);
-        (scaled > -LOGIT_REACH).then(|| Candidate {
-            token: token as u32,
-            scaled,
-            chance: exp_f64(scaled),
-        })
+        (scaled > -LOGIT_REACH).then(|| Candidate { token, scaled, chance: exp_f64(scaled) })
     };
-    logits.iter().enumerate().filter_map(within).collect()
+    tokens.filter_map(within).collect()
+}
+
+/// Draws one of the candidates, which come in the order of their ids; nothing if there are none.
+pub(super) fn drawn_among(
+    mut candidates: Vec<Candidate>,
+    sampling: &Sampling,
+    position: u64,
+) -> Option<u32> {
+    prune(&mut candidates, sampling.pruning());
+    let total: f64 = candidates.iter().map(|candidate| candidate.chance).sum();
+    let target = draw(&sampling.seed, position) * total;
+    let mut below = 0.0;
+    let drawn = candidates.iter().find(|candidate| {
+        below += candidate.chance;
+        below > target
+    });
+    drawn.or(candidates.last()).map(|candidate| candidate.token)
 }
 
 /// Draws the token at `position` of a sequence that holds `history`.
@@ -86,21 +110,27 @@ pub fn sample(
     history: History<'_>,
     position: u64,
 ) -> Result<Drawn, SampleError> {
-    let adjusted = sampling.adjusted(logits, history);
+    sample_allowed(logits, sampling, history, position, None)
+}
+
+/// The same among the tokens that a constraint allows.
+///
+/// # Errors
+/// Logits that are no numbers.
+pub fn sample_allowed(
+    logits: &[f32],
+    sampling: &Sampling,
+    history: History<'_>,
+    position: u64,
+    mask: Option<&TokenMask>,
+) -> Result<Drawn, SampleError> {
+    let adjusted = sampling.allowed(logits, history, mask);
     let (best, top) = likeliest(&adjusted)?;
     let token = if sampling.temperature == 0.0 {
         best
     } else {
-        let mut candidates = candidates(&adjusted, top, sampling.temperature);
-        prune(&mut candidates, sampling.pruning());
-        let total: f64 = candidates.iter().map(|candidate| candidate.chance).sum();
-        let target = draw(&sampling.seed, position) * total;
-        let mut below = 0.0;
-        let drawn = candidates.iter().find(|candidate| {
-            below += candidate.chance;
-            below > target
-        });
-        drawn.or(candidates.last()).map_or(best, |candidate| candidate.token)
+        let candidates = candidates(&adjusted, top, sampling.temperature);
+        drawn_among(candidates, sampling, position).unwrap_or(best)
     };
     let logit = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
     Ok(Drawn { token, logprob: logit - log_sum_exp(logits) })

@@ -10,6 +10,7 @@ use crate::support::{adapter, blob, real_model};
 
 const INT12: &str = "cpu-int12-1";
 const NARROW: &str = "cpu-int12-1/kv-q8";
+const FASTEST: &str = "cpu-int12-2";
 const REFERENCE: &str = "cpu-reference-1";
 
 /// An engine of a class with one adapter.
@@ -62,7 +63,7 @@ fn check(
 
 #[test]
 fn honest_answers_pass_in_their_own_class_and_in_others() {
-    for writes in [INT12, NARROW, REFERENCE] {
+    for writes in [INT12, NARROW, REFERENCE, FASTEST] {
         let request = request(1.0);
         let mut writer = engine(writes);
         let (tokens, fingerprint) = write(&mut writer, &request, &[]);
@@ -117,5 +118,10 @@ fn who_rounds_keys_and_values_judges_its_own_class_alone() {
     assert_eq!(Tolerance::between(NARROW, INT12), Some(Tolerance::NARROW_KV));
     assert_eq!(Tolerance::between(REFERENCE, INT12), Some(Tolerance::ROUNDED));
     assert_eq!(Tolerance::between("gpu-1", INT12), None);
-    assert_eq!(of_class(INT12).unwrap().0, BackendKind::Int12);
+    assert_eq!(Tolerance::between("wgpu-1", "wgpu-1"), Some(Tolerance::ROUNDED));
+    assert_eq!(of_class(INT12).unwrap().0, BackendKind::Int12Whole);
+    assert_eq!(of_class(FASTEST).unwrap().0, BackendKind::Int12);
+    assert_eq!(Tolerance::between(FASTEST, FASTEST), Some(Tolerance::REFERENCE));
+    assert_eq!(Tolerance::between(FASTEST, REFERENCE), Some(Tolerance::NARROW_KV));
+    assert_eq!(Tolerance::between(REFERENCE, FASTEST), None);
 }

@@ -23,7 +23,7 @@ const VOCAB: usize = 264;
 const EPSILON: f32 = 1e-6;
 
 /// Matrices and vectors by their names in GGUF files, row by row, with their columns.
-type Weights = BTreeMap<String, (usize, Vec<f32>)>;
+pub(crate) type Weights = BTreeMap<String, (usize, Vec<f32>)>;
 
 /// Between -1 and 1.
 fn numbers(seed: &mut u64) -> f32 {
@@ -54,7 +54,7 @@ const SITES: [(&str, usize, usize); 7] = [
     ("ffn_down", HIDDEN, FEED_FORWARD),
 ];
 
-fn weights(architecture: &str, seed: u64) -> Weights {
+pub(crate) fn weights(architecture: &str, seed: u64) -> Weights {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut weights = Weights::new();
     let mut add = |name: String, rows: usize, cols: usize, size: f32, around: f32| {
@@ -79,7 +79,11 @@ fn is_vector(name: &str) -> bool {
 }
 
 /// The file of a model, with keys of its own.
-fn gguf(architecture: &str, weights: &Weights, more: impl Fn(GgufWriter) -> GgufWriter) -> Vec<u8> {
+pub(crate) fn gguf(
+    architecture: &str,
+    weights: &Weights,
+    more: impl Fn(GgufWriter) -> GgufWriter,
+) -> Vec<u8> {
     let key = |name: &str| format!("{architecture}.{name}");
     let mut tokens = vec!["<unk>".to_owned(), "<s>".to_owned(), "</s>".to_owned()];
     tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
@@ -108,7 +112,7 @@ fn gguf(architecture: &str, weights: &Weights, more: impl Fn(GgufWriter) -> Gguf
     more(writer).finish()
 }
 
-fn open(file: Vec<u8>) -> Arc<Model> {
+pub(crate) fn open(file: Vec<u8>) -> Arc<Model> {
     Arc::new(Model::from_mapped(Mapped::from_bytes(file)).unwrap())
 }
 
@@ -230,14 +234,14 @@ impl Definition<'_> {
 }
 
 /// The relative error of all logits together.
-fn difference(found: &[Vec<f32>], expected: &[Vec<f64>]) -> f64 {
+pub(crate) fn difference(found: &[Vec<f32>], expected: &[Vec<f64>]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let size: f64 = expected.iter().flatten().map(|logit| logit * logit).sum();
     let pairs = found.iter().flatten().zip(expected.iter().flatten());
     (pairs.map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>() / size).sqrt()
 }
 
-fn tokens() -> Vec<u32> {
+pub(crate) fn tokens() -> Vec<u32> {
     (0..45u32).map(|i| i * i * 31 % VOCAB as u32).collect()
 }
 
@@ -333,7 +337,7 @@ fn library_rows(values: &[f32]) -> Vec<f32> {
 }
 
 /// A folder of the transformers library with the weights of a llama.
-fn folder(weights: &Weights) -> tempfile::TempDir {
+pub(crate) fn folder(weights: &Weights) -> tempfile::TempDir {
     let rename = |name: &str| {
         let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'))
         else {

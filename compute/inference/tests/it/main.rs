@@ -6,12 +6,16 @@
 mod adapters;
 mod batching;
 mod claims;
+mod constraints;
 mod cpu;
 mod echo;
 mod fairness;
 mod families;
+mod gpu;
 mod lifecycle;
 mod merging;
+mod onnx;
+mod onnx_export;
 mod parity;
 mod plain;
 mod prefix;

@@ -115,14 +115,17 @@ fn difference(found: &[Vec<f32>], expected: &[Vec<f64>]) -> f64 {
 
 /// Each way to compute, with the largest difference that its roundings explain. The tiny model
 /// averages roundings over few numbers, so it is farther off than a real one.
-fn settings() -> [(EngineOptions, f64); 4] {
+fn settings() -> [(EngineOptions, f64); 5] {
     let default = EngineOptions::default();
     let fast =
         |kv, adapters| EngineOptions { backend: BackendKind::Int12, kv, adapters, ..default };
+    let exact = fast(KvFormat::F32, LoraFormat::F32);
+    let whole = EngineOptions { backend: BackendKind::Int12Whole, ..exact };
     [
         (EngineOptions { backend: BackendKind::Reference, ..default }, 1e-5),
-        (fast(KvFormat::F32, LoraFormat::F32), 0.01),
-        (fast(KvFormat::F16, LoraFormat::F16), 0.01),
+        (exact, 0.02),
+        (whole, 0.01),
+        (fast(KvFormat::F16, LoraFormat::F16), 0.02),
         (fast(KvFormat::Q8, LoraFormat::Q8), 0.03),
     ]
 }

@@ -20,7 +20,7 @@ fn engine(backend: BackendKind) -> Engine {
 }
 
 fn prompt(engine: &Engine, question: &str) -> Vec<u32> {
-    let message = Message { role: "user".to_owned(), content: question.to_owned() };
+    let message = Message::new("user", question);
     let model = Arc::clone(engine.model());
     let text = model.chat_template().render(&[message], true).unwrap();
     model.tokenizer().encode(&text, SpecialTokens::Parse)

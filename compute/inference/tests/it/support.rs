@@ -142,8 +142,11 @@ pub(crate) fn watched(model: &Arc<Model>, options: EngineOptions) -> (Engine, Ar
     let watch = Arc::new(Watch::default());
     let own = Arc::clone(model);
     let backend: Box<dyn Backend> = match options.backend {
-        BackendKind::Int12 => Box::new(CpuBackend::new(own, &options, &mut |_, _| ()).unwrap()),
+        BackendKind::Int12 | BackendKind::Int12Whole => {
+            Box::new(CpuBackend::new(own, &options, &mut |_, _| ()).unwrap())
+        }
         BackendKind::Reference => Box::new(ReferenceBackend::new(own, &options).unwrap()),
+        other => panic!("{other:?} is not watched"),
     };
     let backend = Box::new(Watched(backend, Arc::clone(&watch)));
     (Engine::with_backend(Arc::clone(model), options, backend).unwrap(), watch)

@@ -10,6 +10,8 @@
 use core::arch::asm;
 use core::arch::x86_64::*;
 
+use super::activations::Mark;
+use super::avx_four::{eight_quads, four_quads, two_quads, wide_quads};
 use super::kind::{Element, Kind};
 use super::lanes::{Lanes, Token, compiled, lower, operations, upper};
 use super::tile::{FloatTile, Tile};
@@ -157,6 +159,66 @@ unsafe fn hold<const T: usize>(sums: &mut [Ints; T]) {
     }
 }
 
+/// Sums of `COUNT` quads of unpacked codes, from the quad `first` on, with four tokens' codes.
+///
+/// # Safety
+/// As [`Lanes::dots`]; there are four tokens.
+#[inline(always)]
+unsafe fn unpacked_quads<const COUNT: usize, const T: usize>(
+    codes: *const u8,
+    x: [*const i8; T],
+    first: usize,
+) -> [Ints; T] {
+    let mut sums = [[zeros(); 2]; T];
+    let [a, b, c, d] = x.as_slice() else { return sums };
+    // SAFETY: the caller's.
+    let four = unsafe {
+        let (codes, x) = (codes.add(64 * first), [*a, *b, *c, *d].map(|x| x.add(4 * first)));
+        match COUNT {
+            8 => eight_quads(codes, x),
+            4 => four_quads(codes, x),
+            _ => two_quads(codes, x),
+        }
+    };
+    for (sum, four) in sums.iter_mut().zip(four) {
+        *sum = four;
+    }
+    sums
+}
+
+/// Sums of a block of unpacked codes of 8 bits, in 16, with tokens in 16.
+///
+/// # Safety
+/// As [`Lanes::dots`]; there are four tokens.
+#[inline(always)]
+unsafe fn unpacked_bytes<const T: usize>(codes: *const u8, x: [Token; T]) -> [Ints; T] {
+    let mut sums = [[zeros(); 2]; T];
+    let [a, b, c, d] = x.as_slice() else { return sums };
+    // SAFETY: the caller's.
+    let four = unsafe { wide_quads(codes, [a.codes, b.codes, c.codes, d.codes]) };
+    for (sum, four) in sums.iter_mut().zip(four) {
+        *sum = four;
+    }
+    sums
+}
+
+/// Memory that stays memory at this point.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn held(at: *mut f32) {
+    // SAFETY: there is no instruction.
+    unsafe { asm!("/* {} */", in(reg) at, options(nostack, preserves_flags)) }
+}
+
+/// 32 bytes of 0.
+#[inline(always)]
+fn zeros() -> __m256i {
+    // SAFETY: any bits are a register's.
+    unsafe { core::mem::zeroed() }
+}
+
 /// Adds quad `Q` to sums in 16 bits.
 ///
 /// # Safety
@@ -203,13 +265,75 @@ unsafe fn join(upper: Ints, lower: Ints) -> Ints {
     }
 }
 
+/// Sums widened to 32 bits, times `factor`.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn widen<const T: usize>(mut sums: [Ints; T], factor: i16) -> [Ints; T] {
+    for sum in &mut sums {
+        // SAFETY: the caller's.
+        *sum = unsafe { both!(h => _mm256_madd_epi16(sum[h], _mm256_set1_epi16(factor))) };
+    }
+    sums
+}
+
+/// Sums of the quads given with one digit; of unpacked codes and four tokens those from the first
+/// on, so many.
+macro_rules! one {
+    ($codes:ident, $x:ident, $first:literal $count:literal: $($q:literal)*) => {
+        if U && T == 4 {
+            widen(unpacked_quads::<$count, T>($codes, $x, $first), 1)
+        } else {
+            widen(narrow!($codes, $x, T, $($q)*), 1)
+        }
+    };
+}
+
+/// Adds to the sums what the upper digits of each token's one quad add.
+///
+/// # Safety
+/// As [`Lanes::sparse_dots`].
+#[inline(always)]
+unsafe fn add_outliers<const U: bool, const T: usize>(
+    codes: *const u8,
+    marks: [*const Mark; T],
+    half: Option<usize>,
+    mut sums: [Ints; T],
+) -> [Ints; T] {
+    for t in 0..T {
+        // SAFETY: the caller's; a quad's number is below 8.
+        unsafe {
+            let (quad, digits) = (*marks[t]).outlier(half);
+            let codes = if U {
+                load(codes.add(64 * quad))
+            } else {
+                let bytes = load(codes.add(64 * (quad % 4)));
+                let shift = _mm_cvtsi32_si128(quad as i32 & 4);
+                let mask = _mm256_set1_epi8(15);
+                both!(h => _mm256_and_si256(_mm256_srl_epi16(bytes[h], shift), mask))
+            };
+            let x = _mm256_set1_epi32(digits);
+            let own = both!(h => _mm256_maddubs_epi16(codes[h], x));
+            sums[t] = both!(h => {
+                let own = _mm256_madd_epi16(own[h], _mm256_set1_epi16(16));
+                _mm256_add_epi32(sums[t][h], own)
+            });
+        }
+    }
+    sums
+}
+
 /// Sums of the quads given with all 12 bits. Of one or two tokens both parts fit into the registers,
 /// so that codes are taken apart once.
 macro_rules! twelve {
-    ($codes:ident, $x:ident, $($q:literal)*) => {{
+    ($codes:ident, $x:ident, $first:literal $count:literal: $($q:literal)*) => {{
         let (upper, lower) = (upper($x), lower($x));
         let mut sums = [[_mm256_setzero_si256(); 2]; T];
-        if T == 1 {
+        if U && T == 4 {
+            let high = widen(unpacked_quads::<$count, T>($codes, upper, $first), 16);
+            sums = add_all(high, widen(unpacked_quads::<$count, T>($codes, lower, $first), 1));
+        } else if T == 1 {
             let [a, b] = narrow!($codes, [upper[0], lower[0]], 2, $($q)*);
             sums[0] = join(a, b);
         } else if T == 2 {
@@ -336,6 +460,32 @@ macro_rules! split {
     }};
 }
 
+/// Adds to the sums what the upper digits of each token's one quad add; codes are unpacked.
+///
+/// # Safety
+/// As [`Lanes::sparse_dots`].
+#[inline(always)]
+unsafe fn add_wide_outliers<const T: usize>(
+    codes: *const u8,
+    marks: [*const Mark; T],
+    half: Option<usize>,
+    mut sums: [Ints; T],
+) -> [Ints; T] {
+    for t in 0..T {
+        // SAFETY: the caller's.
+        unsafe {
+            let (quad, digits) = (*marks[t]).outlier(half);
+            let codes = load(codes.add(64 * quad));
+            let x = _mm256_set1_epi32(digits);
+            sums[t] = both!(h => {
+                let own = _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), codes[h], x);
+                _mm256_add_epi32(sums[t][h], _mm256_slli_epi32::<4>(own))
+            });
+        }
+    }
+    sums
+}
+
 /// Writes the codes of all quads, one a byte.
 macro_rules! spread {
     ($codes:ident, $out:ident, $($q:literal)*) => {
@@ -429,15 +579,16 @@ impl Lanes for Avx2 {
         // SAFETY: the caller's.
         unsafe {
             match K::BITS {
-                4 => twelve!(codes, x, 0 4 1 5 2 6 3 7),
+                4 => twelve!(codes, x, 0 8: 0 4 1 5 2 6 3 7),
                 5 => {
-                    let first = twelve!(codes, x, 0 1 2 3);
-                    add_all(first, twelve!(codes, x, 4 5 6 7))
+                    let first = twelve!(codes, x, 0 4: 0 1 2 3);
+                    add_all(first, twelve!(codes, x, 4 4: 4 5 6 7))
                 }
                 6 => {
                     let first = Self::half_dots::<K, U, T, 0>(codes, x);
                     add_all(first, Self::half_dots::<K, U, T, 1>(codes, x))
                 }
+                _ if U && T == 4 => unpacked_bytes(codes, x),
                 _ => {
                     let x = upper(x);
                     bytes!(codes, x, 0 1 2 3 4 5 6 7)
@@ -454,13 +605,66 @@ impl Lanes for Avx2 {
         // SAFETY: the caller's.
         unsafe {
             if HALF == 0 {
-                let first = twelve!(codes, x, 0 1);
-                add_all(first, twelve!(codes, x, 2 3))
+                let first = twelve!(codes, x, 0 2: 0 1);
+                add_all(first, twelve!(codes, x, 2 2: 2 3))
             } else {
-                let first = twelve!(codes, x, 4 5);
-                add_all(first, twelve!(codes, x, 6 7))
+                let first = twelve!(codes, x, 4 2: 4 5);
+                add_all(first, twelve!(codes, x, 6 2: 6 7))
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_dots<K: Kind, const U: bool, const T: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [Ints; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            let low = lower(x);
+            match K::BITS {
+                4 => {
+                    let sums = one!(codes, low, 0 8: 0 4 1 5 2 6 3 7);
+                    add_outliers::<U, T>(codes, marks, None, sums)
+                }
+                5 if U => {
+                    let first = one!(codes, low, 0 4: 0 1 2 3);
+                    let sums = add_all(first, one!(codes, low, 4 4: 4 5 6 7));
+                    add_outliers::<U, T>(codes, marks, None, sums)
+                }
+                _ => Self::dots::<K, U, T>(codes, x),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_half_dots<K: Kind, const U: bool, const T: usize, const HALF: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [Ints; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            if !U {
+                return Self::half_dots::<K, U, T, HALF>(codes, x);
+            }
+            let low = lower(x);
+            let sums = if HALF == 0 {
+                let first = one!(codes, low, 0 2: 0 1);
+                add_all(first, one!(codes, low, 2 2: 2 3))
+            } else {
+                let first = one!(codes, low, 4 2: 4 5);
+                add_all(first, one!(codes, low, 6 2: 6 7))
+            };
+            add_outliers::<U, T>(codes, marks, Some(HALF), sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn keep<const T: usize>(sums: &mut [Floats; T]) {
+        // SAFETY: there is no instruction.
+        unsafe { held(sums.as_mut_ptr().cast()) }
     }
 
     #[inline(always)]
@@ -497,6 +701,41 @@ impl Lanes for AvxVnni {
     ) -> [Ints; T] {
         // SAFETY: the caller's.
         unsafe { if HALF == 0 { split!(codes, x, 0 1 2 3) } else { split!(codes, x, 4 5 6 7) } }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_dots<K: Kind, const U: bool, const T: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [Ints; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            if !U {
+                return Self::dots::<K, U, T>(codes, x);
+            }
+            let low = lower(x);
+            let sums = wide!(codes, low, 0 4 1 5 2 6 3 7);
+            add_wide_outliers(codes, marks, None, sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_half_dots<K: Kind, const U: bool, const T: usize, const HALF: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [Ints; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            if !U {
+                return Self::half_dots::<K, U, T, HALF>(codes, x);
+            }
+            let low = lower(x);
+            let sums =
+                if HALF == 0 { wide!(codes, low, 0 1 2 3) } else { wide!(codes, low, 4 5 6 7) };
+            add_wide_outliers(codes, marks, Some(HALF), sums)
+        }
     }
 
     #[inline(always)]

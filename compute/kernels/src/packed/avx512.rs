@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::*;
 
+use super::activations::Mark;
 use super::kind::{Element, Kind};
 use super::lanes::{Lanes, Token, compiled, lower, operations, upper};
 use super::tile::{FloatTile, Tile};
@@ -123,6 +124,30 @@ macro_rules! both {
     }};
 }
 
+/// Adds to the sums what the upper digits of each token's one quad add; codes are unpacked.
+///
+/// # Safety
+/// As [`Lanes::sparse_dots`].
+#[inline(always)]
+unsafe fn add_outliers<const T: usize>(
+    codes: *const u8,
+    marks: [*const Mark; T],
+    half: Option<usize>,
+    mut sums: [__m512i; T],
+) -> [__m512i; T] {
+    for t in 0..T {
+        // SAFETY: the caller's.
+        unsafe {
+            let (quad, digits) = (*marks[t]).outlier(half);
+            let codes = _mm512_loadu_si512(codes.add(64 * quad).cast());
+            let x = _mm512_set1_epi32(digits);
+            let own = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, x);
+            sums[t] = _mm512_add_epi32(sums[t], _mm512_slli_epi32::<4>(own));
+        }
+    }
+    sums
+}
+
 /// Writes the codes of all quads, one a byte.
 macro_rules! spread {
     ($codes:ident, $out:ident, $($q:literal)*) => {
@@ -182,6 +207,41 @@ impl Lanes for Avx512Vnni {
     ) -> [__m512i; T] {
         // SAFETY: the caller's.
         unsafe { if HALF == 0 { both!(codes, x, 0 1 2 3) } else { both!(codes, x, 4 5 6 7) } }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_dots<K: Kind, const U: bool, const T: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [__m512i; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            if !U {
+                return Self::dots::<K, U, T>(codes, x);
+            }
+            let low = lower(x);
+            let sums = quads!(codes, low, 0 4 1 5 2 6 3 7);
+            add_outliers(codes, marks, None, sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_half_dots<K: Kind, const U: bool, const T: usize, const HALF: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [__m512i; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            if !U {
+                return Self::half_dots::<K, U, T, HALF>(codes, x);
+            }
+            let low = lower(x);
+            let sums =
+                if HALF == 0 { quads!(codes, low, 0 1 2 3) } else { quads!(codes, low, 4 5 6 7) };
+            add_outliers(codes, marks, Some(HALF), sums)
+        }
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::activations::{Activations, BLOCK};
+use super::activations::{Activations, BLOCK, Digits};
 use super::kind::{self, Element, Kind, ROWS};
 use super::lanes::{Lanes, Token};
 use super::matrix::Packed;
@@ -27,7 +27,7 @@ const fn unpacked_min<K: Kind>() -> usize {
 
 /// Activations that pass together, so that they stay in the second-level cache while all panels
 /// of a thread pass: weights are read again for the next.
-const PASSING: usize = 192 << 10;
+const PASSING: usize = 96 << 10;
 
 /// Blocks unpacked at a time: with the tokens that pass they fill the first-level cache.
 const CHUNK: usize = 24;
@@ -230,6 +230,27 @@ unsafe fn integers<S: Lanes, K: Kind>(
     tokens: Range<usize>,
     target: Target,
 ) {
+    // SAFETY: the caller's.
+    unsafe {
+        if K::BITS != 8 && x.digits() == Digits::Outliers {
+            tiles::<S, K, true>(panel, size, x, tokens, target);
+        } else {
+            tiles::<S, K, false>(panel, size, x, tokens, target);
+        }
+    }
+}
+
+/// The same; tokens have upper digits in their outliers alone if `D`.
+///
+/// # Safety
+/// As [`integers`].
+unsafe fn tiles<S: Lanes, K: Kind, const D: bool>(
+    panel: *const u8,
+    size: usize,
+    x: &Activations,
+    tokens: Range<usize>,
+    target: Target,
+) {
     let blocks = x.cols() / BLOCK;
     let mut done = tokens.start;
     // SAFETY: the caller's; tokens are below their number.
@@ -250,22 +271,22 @@ unsafe fn integers<S: Lanes, K: Kind>(
                     target.with::<TOKENS>(token, |out| {
                         let mut tile = tile::<S, K, TOKENS>(scratch, first, blocks, x, token, out);
                         (tile.carry, tile.ahead, tile.lines) = (first > 0, ahead, lines);
-                        S::integers::<K::Plain, true, TOKENS>(&tile);
+                        S::integers::<K::Plain, true, D, TOKENS>(&tile);
                     });
                     ahead = ahead.wrapping_add(64 * lines);
                 }
             }
         }
         while tokens.end - done >= TOKENS {
-            direct::<S, K, TOKENS>(panel, x, done, target);
+            direct::<S, K, D, TOKENS>(panel, x, done, target);
             done += TOKENS;
         }
         if tokens.end - done >= 2 {
-            direct::<S, K, 2>(panel, x, done, target);
+            direct::<S, K, D, 2>(panel, x, done, target);
             done += 2;
         }
         if tokens.end > done {
-            direct::<S, K, 1>(panel, x, done, target);
+            direct::<S, K, D, 1>(panel, x, done, target);
         }
     }
 }
@@ -274,7 +295,7 @@ unsafe fn integers<S: Lanes, K: Kind>(
 ///
 /// # Safety
 /// As [`integers`].
-unsafe fn direct<S: Lanes, K: Kind, const T: usize>(
+unsafe fn direct<S: Lanes, K: Kind, const D: bool, const T: usize>(
     panel: *const u8,
     x: &Activations,
     token: usize,
@@ -284,7 +305,7 @@ unsafe fn direct<S: Lanes, K: Kind, const T: usize>(
     unsafe {
         target.with::<T>(token, |out| {
             let tile = tile::<S, K, T>(panel, 0, x.cols() / BLOCK, x, token, out);
-            S::integers::<K, false, T>(&tile);
+            S::integers::<K, false, D, T>(&tile);
         });
     }
 }
@@ -300,7 +321,7 @@ fn tile<S: Lanes, K: Kind, const T: usize>(
 ) -> Tile<T> {
     let at = |t: usize| (token + t) * (x.cols() / BLOCK) + first;
     let codes: *const i8 = match S::token_bytes::<K>() {
-        BLOCK => x.all_codes().as_ptr(),
+        BLOCK => x.all_high().as_ptr(),
         _ => x.all_wide().as_ptr().cast(),
     };
     Tile {

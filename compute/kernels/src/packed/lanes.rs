@@ -5,16 +5,16 @@
 //! rounded, so tiers cannot differ. No lane ever meets another.
 #![expect(unsafe_code, reason = "a tier's instructions and unchecked reads of packed weights")]
 
-use super::activations::BLOCK;
+use super::activations::{BLOCK, Mark};
 use super::kind::{Element, Kind};
 use super::tile::{FloatTile, Tile};
 
 /// A token's codes of a block, or of blocks one after the other.
 #[derive(Clone, Copy)]
 pub(super) struct Token {
-    /// The upper 8 bits, none of them -128; or all 12 in 16, as [`Lanes::token_bytes`] says.
+    /// The upper digits, none of them -128; or all 12 bits in 16, as [`Lanes::token_bytes`] says.
     pub(super) codes: *const i8,
-    /// What remains of 12 bits, -8 to 7; nobody looks if the other has all.
+    /// The lower digits, none of them -128; nobody looks if the other has all.
     pub(super) low: *const i8,
 }
 
@@ -26,7 +26,7 @@ impl Token {
     }
 }
 
-/// The upper or lower bits of tokens.
+/// The upper or lower digits of tokens.
 #[inline(always)]
 pub(super) fn upper<const T: usize>(x: [Token; T]) -> [*const i8; T] {
     let mut codes = [core::ptr::null(); T];
@@ -36,7 +36,7 @@ pub(super) fn upper<const T: usize>(x: [Token; T]) -> [*const i8; T] {
     codes
 }
 
-/// What remains of tokens.
+/// The lower digits of tokens.
 #[inline(always)]
 pub(super) fn lower<const T: usize>(x: [Token; T]) -> [*const i8; T] {
     let mut codes = [core::ptr::null(); T];
@@ -116,11 +116,30 @@ pub(super) trait Lanes {
         x: [Token; T],
     ) -> [Self::Ints; T];
 
+    /// As [`Lanes::dots`], of tokens that have upper digits in their marks' outliers alone.
+    unsafe fn sparse_dots<K: Kind, const U: bool, const T: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [Self::Ints; T];
+
+    /// As [`Lanes::half_dots`], of tokens that have upper digits in their marks' outliers alone.
+    unsafe fn sparse_half_dots<K: Kind, const U: bool, const T: usize, const HALF: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [Self::Ints; T];
+
+    /// Keeps the sums in memory at this point: while the codes of a block pass, a tier may need all
+    /// its registers for them.
+    #[inline(always)]
+    unsafe fn keep<const T: usize>(_: &mut [Self::Floats; T]) {}
+
     /// Spreads a block's codes to bytes: reads `K::CODES`, writes [`Lanes::unpacked_bytes`].
     unsafe fn unpack<K: Kind>(codes: *const u8, out: *mut u8);
 
     /// [`super::tile::integers`], compiled for this tier.
-    unsafe fn integers<K: Kind, const U: bool, const T: usize>(tile: &Tile<T>);
+    unsafe fn integers<K: Kind, const U: bool, const D: bool, const T: usize>(tile: &Tile<T>);
     /// [`super::tile::unpack`], compiled for this tier.
     unsafe fn unpack_blocks<K: Kind>(panel: *const u8, first: usize, count: usize, out: *mut u8);
     /// [`super::tile::floats`], compiled for this tier.
@@ -130,14 +149,14 @@ pub(super) trait Lanes {
 /// The functions of a tier that are compiled for its features: everything else is inlined there.
 macro_rules! compiled {
     ($tier:ident $(, $features:literal)?) => {
-        unsafe fn integers<K: Kind, const U: bool, const T: usize>(tile: &Tile<T>) {
+        unsafe fn integers<K: Kind, const U: bool, const D: bool, const T: usize>(tile: &Tile<T>) {
             $(#[target_feature(enable = $features)])?
-            unsafe fn run<K: Kind, const U: bool, const T: usize>(tile: &Tile<T>) {
+            unsafe fn run<K: Kind, const U: bool, const D: bool, const T: usize>(tile: &Tile<T>) {
                 // SAFETY: the caller's, as the trait says.
-                unsafe { $crate::packed::tile::integers::<$tier, K, U, T>(tile) }
+                unsafe { $crate::packed::tile::integers::<$tier, K, U, D, T>(tile) }
             }
             // SAFETY: the caller's, as the trait says.
-            unsafe { run::<K, U, T>(tile) }
+            unsafe { run::<K, U, D, T>(tile) }
         }
 
         unsafe fn unpack_blocks<K: Kind>(

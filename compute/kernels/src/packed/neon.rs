@@ -8,6 +8,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
+use super::activations::Mark;
 use super::kind::{Element, Kind};
 use super::lanes::{Lanes, Token, compiled, lower, operations, upper};
 use super::tile::{FloatTile, Tile};
@@ -172,6 +173,30 @@ macro_rules! both {
     }};
 }
 
+/// Adds to the sums what the upper digits of each token's one quad add; codes are unpacked.
+///
+/// # Safety
+/// As [`Lanes::sparse_dots`].
+#[inline(always)]
+unsafe fn add_outliers<const T: usize>(
+    codes: *const u8,
+    marks: [*const Mark; T],
+    half: Option<usize>,
+    mut sums: [Ints; T],
+) -> [Ints; T] {
+    for t in 0..T {
+        // SAFETY: the caller's.
+        unsafe {
+            let (quad, digits) = (*marks[t]).outlier(half);
+            let codes = load(codes.add(64 * quad));
+            let x = vreinterpretq_s8_s32(vdupq_n_s32(digits));
+            let own: Ints = each(|p| dot::<0>(vdupq_n_s32(0), codes[p], x));
+            sums[t] = each(|p| vaddq_s32(sums[t][p], vshlq_n_s32::<4>(own[p])));
+        }
+    }
+    sums
+}
+
 /// Writes the codes of all quads, one a byte.
 macro_rules! spread {
     ($codes:ident, $out:ident, $($q:literal)*) => {
@@ -267,6 +292,41 @@ impl Lanes for NeonDot {
     ) -> [Ints; T] {
         // SAFETY: the caller's.
         unsafe { if HALF == 0 { both!(codes, x, 0 1 2 3) } else { both!(codes, x, 4 5 6 7) } }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_dots<K: Kind, const U: bool, const T: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [Ints; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            if !U {
+                return Self::dots::<K, U, T>(codes, x);
+            }
+            let low = lower(x);
+            let sums = quads!(codes, low, 0 4 1 5 2 6 3 7);
+            add_outliers(codes, marks, None, sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_half_dots<K: Kind, const U: bool, const T: usize, const HALF: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        marks: [*const Mark; T],
+    ) -> [Ints; T] {
+        // SAFETY: the caller's.
+        unsafe {
+            if !U {
+                return Self::half_dots::<K, U, T, HALF>(codes, x);
+            }
+            let low = lower(x);
+            let sums =
+                if HALF == 0 { quads!(codes, low, 0 1 2 3) } else { quads!(codes, low, 4 5 6 7) };
+            add_outliers(codes, marks, Some(HALF), sums)
+        }
     }
 
     #[inline(always)]

@@ -5,6 +5,7 @@
     reason = "an index counts tokens or lanes of several arrays"
 )]
 
+use super::activations::Mark;
 use super::kind::{Element, Kind, ROWS};
 use super::lanes::{Lanes, Token, compiled, operations};
 use super::tile::{FloatTile, Tile};
@@ -135,6 +136,26 @@ impl Lanes for Scalar {
     unsafe fn half_dots<K: Kind, const U: bool, const T: usize, const HALF: usize>(
         codes: *const u8,
         x: [Token; T],
+    ) -> [Ints; T] {
+        // SAFETY: the caller's.
+        unsafe { sums::<K, U, T>(codes, x, 4 * HALF..4 * HALF + 4) }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_dots<K: Kind, const U: bool, const T: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        _: [*const Mark; T],
+    ) -> [Ints; T] {
+        // SAFETY: the caller's.
+        unsafe { sums::<K, U, T>(codes, x, 0..8) }
+    }
+
+    #[inline(always)]
+    unsafe fn sparse_half_dots<K: Kind, const U: bool, const T: usize, const HALF: usize>(
+        codes: *const u8,
+        x: [Token; T],
+        _: [*const Mark; T],
     ) -> [Ints; T] {
         // SAFETY: the caller's.
         unsafe { sums::<K, U, T>(codes, x, 4 * HALF..4 * HALF + 4) }

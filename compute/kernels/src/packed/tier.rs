@@ -7,7 +7,7 @@
 use core::fmt;
 use std::sync::OnceLock;
 
-use super::activations::Activations;
+use super::activations::{Activations, Digits};
 use super::drive::run;
 use super::matrix::Packed;
 use crate::format::Format;
@@ -208,7 +208,7 @@ impl Problem {
         let value = |_| next() as f32 / (1u64 << 23) as f32 - 1.0;
         let values: Vec<f32> = (0..Self::TOKENS * Self::COLS).map(value).collect();
         let mut x = Activations::new();
-        x.quantize(&pool, &values, Self::COLS).ok()?;
+        x.quantize(&pool, &values, Self::COLS, Digits::All).ok()?;
         let mut weights = Vec::new();
         for format in Format::ALL {
             let bytes = format.bytes_of(Self::ROWS * Self::COLS)?;
@@ -235,7 +235,7 @@ impl Problem {
                     (0..tokens).flat_map(|token| self.x.values(token)).copied().collect();
                 let mut out = vec![f32::NAN; tokens * Self::ROWS];
                 let done = x
-                    .quantize(&self.pool, &values, Self::COLS)
+                    .quantize(&self.pool, &values, Self::COLS, Digits::Outliers)
                     .and_then(|()| run(claimed, &self.pool, &mut [(weights, &mut out)], &x));
                 // Refused shapes would leave what no product gives.
                 bits.push(u32::from(done.is_ok()));

@@ -43,12 +43,15 @@ pub(super) struct Tile<const T: usize> {
     pub(super) lines: usize,
 }
 
-/// Outputs of a tile; blocks are unpacked if `U`.
+/// Outputs of a tile; blocks are unpacked if `U`, and tokens have upper digits in their outliers
+/// alone if `D`.
 ///
 /// # Safety
 /// As [`Lanes`]: `blocks` (whole groups unless `U`) of weights, codes and marks.
 #[inline(always)]
-pub(super) unsafe fn integers<S: Lanes, K: Kind, const U: bool, const T: usize>(tile: &Tile<T>) {
+pub(super) unsafe fn integers<S: Lanes, K: Kind, const U: bool, const D: bool, const T: usize>(
+    tile: &Tile<T>,
+) {
     // SAFETY: the caller's; blocks are passed one by one, a group's header before them.
     unsafe {
         let mut sums = [S::zero(); T];
@@ -64,13 +67,8 @@ pub(super) unsafe fn integers<S: Lanes, K: Kind, const U: bool, const T: usize>(
             let bytes = UNPACKED_SCALES + S::unpacked_bytes::<K>();
             for block in 0..tile.blocks {
                 let at = tile.weights.add(block * bytes);
-                let second = if matches!(K::SECOND, Second::Nothing) {
-                    S::zero()
-                } else {
-                    S::floats(at.add(FLOATS))
-                };
-                let scales = (S::floats(at), second);
-                add_block::<S, K, U, T>(tile, block, at.add(UNPACKED_SCALES), scales, &mut sums);
+                let scales = || (S::floats(at), S::floats(at.add(FLOATS)));
+                add_block::<S, K, U, D, T>(tile, block, at.add(UNPACKED_SCALES), scales, &mut sums);
             }
         } else {
             for group in 0..tile.blocks / K::GROUP {
@@ -80,8 +78,8 @@ pub(super) unsafe fn integers<S: Lanes, K: Kind, const U: bool, const T: usize>(
                     for line in 0..K::RECORD.div_ceil(64) {
                         S::prefetch(at.wrapping_add(AHEAD + 64 * line));
                     }
-                    let scales = K::scales::<S>(header, at.add(K::CODES));
-                    add_block::<S, K, U, T>(tile, group * K::GROUP + i, at, scales, &mut sums);
+                    let scales = || K::scales::<S>(header, at.add(K::CODES));
+                    add_block::<S, K, U, D, T>(tile, group * K::GROUP + i, at, scales, &mut sums);
                 }
             }
         }
@@ -91,13 +89,14 @@ pub(super) unsafe fn integers<S: Lanes, K: Kind, const U: bool, const T: usize>(
     }
 }
 
-/// Adds one block to the sums.
+/// Adds one block to the sums. Its scales are only fetched when its codes have passed, so that these
+/// have the registers.
 #[inline(always)]
-unsafe fn add_block<S: Lanes, K: Kind, const U: bool, const T: usize>(
+unsafe fn add_block<S: Lanes, K: Kind, const U: bool, const D: bool, const T: usize>(
     tile: &Tile<T>,
     block: usize,
     codes: *const u8,
-    scales: (S::Floats, S::Floats),
+    scales: impl FnOnce() -> (S::Floats, S::Floats),
     sums: &mut [S::Floats; T],
 ) {
     // SAFETY: the caller's; `block` is below the tile's number.
@@ -105,23 +104,41 @@ unsafe fn add_block<S: Lanes, K: Kind, const U: bool, const T: usize>(
         let first = block * S::token_bytes::<K>();
         let x: [Token; T] = core::array::from_fn(|t| tile.codes[t].on(first));
         let offset = if S::SIGNED && K::BITS == 8 { 0 } else { K::OFFSET };
+        let marks = tile.marks.map(|marks| marks.wrapping_add(block));
+        if U && T > 2 {
+            S::keep(sums);
+        }
         if matches!(K::SECOND, Second::Scale) {
-            let dots = S::half_dots::<K, U, T, 0>(codes, x);
+            let dots = if D {
+                S::sparse_half_dots::<K, U, T, 0>(codes, x, marks)
+            } else {
+                S::half_dots::<K, U, T, 0>(codes, x)
+            };
+            let scales = scales();
             for t in 0..T {
                 let mark = &*tile.marks[t].add(block);
-                let dot = S::to_floats(S::less(dots[t], offset, mark.first));
+                let dot = S::to_floats(S::less(dots[t], offset, i32::from(mark.first)));
                 sums[t] = S::fma(S::mul(scales.0, S::splat(mark.scale)), dot, sums[t]);
             }
-            let dots = S::half_dots::<K, U, T, 1>(codes, x);
+            let dots = if D {
+                S::sparse_half_dots::<K, U, T, 1>(codes, x, marks)
+            } else {
+                S::half_dots::<K, U, T, 1>(codes, x)
+            };
             for t in 0..T {
                 let mark = &*tile.marks[t].add(block);
-                let second = mark.codes.wrapping_sub(mark.first);
+                let second = mark.codes.wrapping_sub(i32::from(mark.first));
                 let dot = S::to_floats(S::less(dots[t], offset, second));
                 sums[t] = S::fma(S::mul(scales.1, S::splat(mark.scale)), dot, sums[t]);
             }
             return;
         }
-        let dots = S::dots::<K, U, T>(codes, x);
+        let dots = if D {
+            S::sparse_dots::<K, U, T>(codes, x, marks)
+        } else {
+            S::dots::<K, U, T>(codes, x)
+        };
+        let scales = scales();
         for t in 0..T {
             let mark = &*tile.marks[t].add(block);
             let dot = if offset == 0 { dots[t] } else { S::less(dots[t], offset, mark.codes) };

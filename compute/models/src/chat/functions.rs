@@ -1,16 +1,19 @@
 //! What a template can call: the filters, tests and methods that chat templates use, each counted.
 
 use std::error::Error as _;
-use std::fmt;
+use std::{fmt, io};
 
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::TemplateError;
 use super::budget::{Limited, charge, charge_nested, charge_slice};
 use crate::limits::{TEMPLATE_DEPTH_MAX, TEMPLATE_FUEL_MAX};
 
+/// Blanks that JSON is indented by at most; templates in use say 4.
+const INDENT_MAX: usize = 8;
 /// Bytes that one item of a list counts.
 const ITEM_BYTES: usize = 16;
 
@@ -215,16 +218,57 @@ fn replace(text: &str, from: &str, to: &str) -> Result<String, Error> {
     Ok(text.replace(from, to))
 }
 
-/// JSON as Python writes it by default: no escapes for HTML.
-fn json(value: Value, _options: Rest<Value>) -> Result<String, Error> {
-    let mut limited = Limited::new(crate::limits::PROMPT_BYTES_MAX);
-    let wrong =
-        |e: serde_json::Error| Error::new(ErrorKind::BadSerialization, shortened(&e.to_string()));
-    serde_json::to_writer(&mut limited, &value).map_err(wrong)?;
-    let too_long = || Error::new(ErrorKind::BadSerialization, "the JSON is too long");
-    let text = limited.finish().ok_or_else(too_long)?;
+/// JSON as Python writes it by default: no escapes for HTML, spaces after commas and colons.
+fn json(value: Value, options: Rest<Value>) -> Result<String, Error> {
+    let options = options.0.into_iter().find_map(|option| Kwargs::try_from(option).ok());
+    let indent = options.and_then(|options| options.get::<Option<usize>>("indent").ok().flatten());
+    let text = python_json(&value, indent)
+        .map_err(|reason| Error::new(ErrorKind::BadSerialization, reason))?;
     charge(text.len())?;
     Ok(text)
+}
+
+/// A value as Python's `json.dumps` writes it, in lines with `indent`.
+pub(super) fn python_json(
+    value: &impl serde::Serialize,
+    indent: Option<usize>,
+) -> Result<String, String> {
+    let mut limited = Limited::new(crate::limits::PROMPT_BYTES_MAX);
+    let written = match indent {
+        Some(indent) => {
+            let blanks = vec![b' '; indent.min(INDENT_MAX)];
+            let lines = PrettyFormatter::with_indent(&blanks);
+            value.serialize(&mut Serializer::with_formatter(&mut limited, lines))
+        }
+        None => value.serialize(&mut Serializer::with_formatter(&mut limited, Spaced)),
+    };
+    written.map_err(|error| shortened(&error.to_string()))?;
+    limited.finish().ok_or_else(|| "the JSON is too long".to_owned())
+}
+
+/// One line, with a space after each comma and colon.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        to.write_all(b": ")
+    }
 }
 
 /// Methods of Python's texts, lists and dicts.

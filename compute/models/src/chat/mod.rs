@@ -8,30 +8,53 @@ mod budget;
 mod expression;
 mod functions;
 mod operators;
+mod tools;
 
 use std::thread;
 
 use minijinja::{Environment, context};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::gguf::Gguf;
 use crate::limits::{MESSAGES_MAX, PROMPT_BYTES_MAX, TEMPLATE_BYTES_MAX};
 
+pub use tools::ToolForm;
+
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant` in most templates.
+    /// Who speaks: `system`, `user`, `assistant` or `tool` in most templates.
     pub role: String,
     /// What is said.
     pub content: String,
+    /// Calls of tools that an assistant made, as OpenAI has them but with the arguments as an object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<Value>,
+    /// Which call a tool's message answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// The name of the tool that speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it holds results of tools in a user's words.
+    #[serde(skip)]
+    is_result: bool,
 }
 
 impl Message {
     /// A message.
     #[must_use]
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self {
+            role: role.into(),
+            content: content.into(),
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            name: None,
+            is_result: false,
+        }
     }
 }
 
@@ -80,6 +103,8 @@ pub enum TemplateError {
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     state: State,
+    form: ToolForm,
+    shows_tools: bool,
     bos: String,
     eos: String,
 }
@@ -109,22 +134,22 @@ impl ChatTemplate {
         let (bos, eos) = (token("bos").unwrap_or_default(), token("eos").unwrap_or_default());
         match gguf.text("tokenizer.chat_template") {
             Ok(Some(source)) => Self::new(source, &bos, &eos),
-            Ok(None) => Self { state: State::Not(TemplateError::Absent), bos, eos },
+            Ok(None) => Self::without(TemplateError::Absent, &bos, &eos),
             Err(e) => {
-                let state = State::Not(TemplateError::Unsupported { reason: e.to_string() });
-                Self { state, bos, eos }
+                Self::without(TemplateError::Unsupported { reason: e.to_string() }, &bos, &eos)
             }
         }
     }
 
     /// A template from its source, if there is one.
     pub(crate) fn of(source: Option<&str>, bos: &str, eos: &str) -> Self {
-        let absent = || Self {
-            state: State::Not(TemplateError::Absent),
-            bos: bos.to_owned(),
-            eos: eos.to_owned(),
-        };
+        let absent = || Self::without(TemplateError::Absent, bos, eos);
         source.map_or_else(absent, |source| Self::new(source, bos, eos))
+    }
+
+    fn without(error: TemplateError, bos: &str, eos: &str) -> Self {
+        let (bos, eos) = (bos.to_owned(), eos.to_owned());
+        Self { state: State::Not(error), form: ToolForm::Hermes, shows_tools: false, bos, eos }
     }
 
     /// A template from its source, with the texts of the tokens that start and end a text.
@@ -134,13 +159,20 @@ impl ChatTemplate {
             Ok(environment) => State::Ready(Box::new(environment)),
             Err(reason) => State::Not(TemplateError::Unsupported { reason }),
         };
-        Self { state, bos: bos.to_owned(), eos: eos.to_owned() }
+        let (form, shows_tools) = (ToolForm::of(source), tools::shows_tools(source));
+        Self { state, form, shows_tools, bos: bos.to_owned(), eos: eos.to_owned() }
     }
 
     /// Whether there is a template that can be used.
     #[must_use]
     pub const fn is_usable(&self) -> bool {
         matches!(self.state, State::Ready(_))
+    }
+
+    /// How the model writes calls of tools.
+    #[must_use]
+    pub const fn tool_form(&self) -> ToolForm {
+        self.form
     }
 
     /// The prompt of a conversation; with `add_generation_prompt` it ends where the model is to
@@ -153,18 +185,48 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
+        self.render_with(messages, &[], add_generation_prompt)
+    }
+
+    /// The same with tools that the model may call, each as OpenAI has them: an object with `type`
+    /// and `function`. A template that shows no tools gets them, and calls and results in the
+    /// conversation, in words of ours.
+    ///
+    /// # Errors
+    /// [`TemplateError`].
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
+        let has_calls = messages.iter().any(|m| m.role == "tool" || !m.tool_calls.is_empty());
+        if !self.shows_tools && (has_calls || !tools.is_empty()) {
+            let spelled = tools::spelled_out(messages, tools);
+            return self.render_shown(&spelled, &[], add_generation_prompt);
+        }
+        self.render_shown(messages, tools, add_generation_prompt)
+    }
+
+    fn render_shown(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
         let environment = match &self.state {
             State::Ready(environment) => environment,
             State::Not(error) => return Err(error.clone()),
         };
-        let bytes = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
+        let bytes = messages.iter().map(bytes_of).sum::<usize>()
+            + tools.iter().map(|tool| tool.to_string().len()).sum::<usize>();
         if messages.len() > MESSAGES_MAX || bytes > PROMPT_BYTES_MAX {
             return Err(TemplateError::TooLong { messages: messages.len(), bytes });
         }
         let failed = |reason: String| TemplateError::Failed { reason };
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("chat template".to_owned());
-            let run = || self.run(environment, messages, add_generation_prompt, bytes);
+            let run = || self.run(environment, messages, tools, add_generation_prompt, bytes);
             let thread = thread.stack_size(STACK_BYTES).spawn_scoped(scope, run);
             let thread = thread.map_err(|e| failed(format!("no thread could be started: {e}")))?;
             thread.join().unwrap_or_else(|_| Err(failed("it made the renderer panic".to_owned())))
@@ -175,12 +237,16 @@ impl ChatTemplate {
         &self,
         environment: &Environment<'_>,
         messages: &[Message],
+        tools: &[Value],
         add_generation_prompt: bool,
         bytes: usize,
     ) -> Result<String, TemplateError> {
         budget::begin(bytes);
+        // Templates ask whether there are tools, not how many.
+        let tools = (!tools.is_empty()).then_some(tools);
         let values = context! {
             messages => messages,
+            tools => tools,
             add_generation_prompt => add_generation_prompt,
             bos_token => self.bos,
             eos_token => self.eos,
@@ -196,6 +262,11 @@ impl ChatTemplate {
             Err(error) => Err(functions::judged(&error)),
         }
     }
+}
+
+fn bytes_of(message: &Message) -> usize {
+    let calls: usize = message.tool_calls.iter().map(|call| call.to_string().len()).sum();
+    message.role.len() + message.content.len() + calls
 }
 
 fn environment(source: &str) -> Result<Environment<'static>, String> {

@@ -33,6 +33,15 @@ pub(crate) fn open(folder: &Path, precision: Precision) -> Result<Model, ModelEr
     Ok(Model { sources, slots, config, tokenizer, chat_template })
 }
 
+/// Opens a folder without its weights.
+pub(crate) fn open_bare(folder: &Path) -> Result<Model, ModelError> {
+    let all: Map<String, Value> = files::json(folder, "config.json")?;
+    let config = config::read(&all)?;
+    let (tokenizer, chat_template) = tokenizer::read(folder, &all, &config)?;
+    let (sources, slots) = Default::default();
+    Ok(Model { sources, slots, config, tokenizer, chat_template })
+}
+
 impl ModelConfig {
     /// Reads the shape from a `config.json`.
     ///

@@ -80,6 +80,16 @@ impl Model {
         Self::from_mapped(Mapped::open(path)?)
     }
 
+    /// Opens a folder in the form of the transformers library without its weights: the shape, the
+    /// tokenizer and the chat template of a model whose weights are held elsewhere, as those of an
+    /// exported graph are. It has no tensors.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub fn open_without_weights(folder: &Path) -> Result<Self, ModelError> {
+        hf::open_bare(folder)
+    }
+
     /// Opens a GGUF file from bytes that are mapped or in memory.
     ///
     /// # Errors

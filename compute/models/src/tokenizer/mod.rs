@@ -268,6 +268,17 @@ impl Tokenizer {
         self.ends.contains(&token)
     }
 
+    /// All tokens that end a generation, lowest first.
+    pub fn end_tokens(&self) -> impl Iterator<Item = u32> + '_ {
+        self.ends.iter().copied()
+    }
+
+    /// The token whose text in the vocabulary is this one.
+    #[must_use]
+    pub fn token_of_text(&self, text: &str) -> Option<u32> {
+        self.vocabulary.find(text)
+    }
+
     /// The token that starts a text.
     #[must_use]
     pub const fn bos(&self) -> Option<u32> {

@@ -1,6 +1,6 @@
 //! Chat templates: those of well-known models, and hostile ones.
 
-use openledger_models::{ChatTemplate, Gguf, GgufWriter, Message, TemplateError};
+use openledger_models::{ChatTemplate, Gguf, GgufWriter, Message, TemplateError, ToolForm};
 
 fn messages() -> Vec<Message> {
     vec![
@@ -52,7 +52,7 @@ fn slices_namespaces_alternation_and_macros_are_rendered() {
     let prompt = render(source, &messages()).unwrap();
     assert_eq!(
         prompt,
-        "<s>[USER]Be brief.\n\n Hi![ASSISTANT]Hello.</s>[USER]Bye?(3) By {\"a\":[1,null]}"
+        "<s>[USER]Be brief.\n\n Hi![ASSISTANT]Hello.</s>[USER]Bye?(3) By {\"a\": [1, null]}"
     );
     let twice = [messages(), vec![Message::new("user", "again")]].concat();
     let error = render(source, &twice).unwrap_err();
@@ -168,4 +168,54 @@ fn conversations_are_bounded() {
     assert!(render(CHATML, &long).unwrap_err().to_string().contains("leave out the oldest"));
     let some = vec![Message::new("user", "some words of a long conversation"); 2_000];
     assert!(render(CHATML, &some).unwrap().len() > 100_000);
+}
+
+/// As the templates of Qwen 2.5 show tools, shortened.
+const WITH_TOOLS: &str = "{%- if tools %}\n<tools>{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}\n</tools>\n{% endif %}\
+    {%- for m in messages %}{{ m.role }}: {{ m.content }}\
+    {%- for call in m.tool_calls %}<tool_call>{{ call.function.name }}{{ call.function.arguments | tojson }}</tool_call>{% endfor %}\
+    {%- if m.tool_call_id %}({{ m.tool_call_id }}){% endif %}\n{% endfor %}";
+
+#[test]
+fn tools_calls_and_results_are_passed_to_a_template_that_shows_them() {
+    let tools = [serde_json::json!({"type": "function", "function": {
+        "name": "weather", "description": "Tells it.", "parameters": {"type": "object"},
+    }})];
+    let mut asked = Message::new("assistant", "");
+    asked.tool_calls = vec![serde_json::json!({"id": "c1", "type": "function", "function": {
+        "name": "weather", "arguments": {"city": "Rome", "days": 2},
+    }})];
+    let mut told = Message::new("tool", "sunny");
+    told.tool_call_id = Some("c1".to_owned());
+    let messages = [Message::new("user", "Rain?"), asked, told];
+    let template = ChatTemplate::new(WITH_TOOLS, "<s>", "</s>");
+    assert_eq!(template.tool_form(), ToolForm::Hermes);
+    let prompt = template.render_with(&messages, &tools, true).unwrap();
+    assert_eq!(
+        prompt,
+        "<tools>{\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"Tells it.\", \
+         \"parameters\": {\"type\": \"object\"}}}</tools>\nuser: Rain?\
+         assistant: <tool_call>weather{\"city\": \"Rome\", \"days\": 2}</tool_call>tool: sunny(c1)"
+    );
+    // Without tools nothing of them is shown.
+    assert_eq!(template.render(&messages[..1], true).unwrap(), "user: Rain?");
+    // A template that knows nothing of tools gets them in words.
+    let plain = ChatTemplate::new(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}",
+        "",
+        "",
+    );
+    let prompt = plain.render_with(&messages, &tools, true).unwrap();
+    assert!(
+        prompt.starts_with("[system]You can call these functions:\n{\"name\": \"weather\""),
+        "{prompt}"
+    );
+    assert!(prompt.ends_with("[user]<tool_response>\nsunny\n</tool_response>"), "{prompt}");
+}
+
+#[test]
+fn json_is_indented_where_a_template_asks_for_it() {
+    let source = "{{ {'a': [1, 'x'], 'b': {}} | tojson(indent=4) }}";
+    let prompt = render(source, &messages()).unwrap();
+    assert_eq!(prompt, "{\n    \"a\": [\n        1,\n        \"x\"\n    ],\n    \"b\": {}\n}");
 }

@@ -1,7 +1,7 @@
 //! Shrink and expand, for one or two rows at a time.
 
 use super::LoraGroup;
-use super::site::{BLOCK, Codes, Floats, LoraSite, PANEL, RANKS, Sizes, Store, WIDE};
+use super::site::{BCodes, BLOCK, Codes, Floats, LoraSite, PANEL, RANKS, Sizes, Store, WIDE};
 use crate::fused::kv::{Element, round_within, scale_of};
 use crate::fused::share::Disjoint;
 use crate::fused::simd::{Simd, fused_kernel};
@@ -9,6 +9,10 @@ use crate::packed::Activations;
 
 /// Rows that are worked on together: so that their sums stay in registers.
 const TOKENS: usize = 2;
+
+/// Blocks of matrix A ahead of use at which they are asked for, 256 bytes each: adapters of many rows
+/// come from memory, and processors do not look beyond the end of a page by themselves.
+const AHEAD: usize = 8;
 
 /// What one thread does of all: the rows whose number leaves `part` when divided by `parts`.
 pub(super) struct Share<'a> {
@@ -197,13 +201,19 @@ fn code_rows<S: Simd, const T: usize>(
         let first = block * (RANKS / PANEL);
         let panels = sizes.ranks_of(block).div_ceil(PANEL);
         let mut v = [[[0.0; PANEL]; RANKS / PANEL]; T];
+        // What follows of matrix B is asked for meanwhile, in as many parts as there are panels.
+        let start = sizes.b_pairs(block, 0);
+        let later = &codes.b[start..start + sizes.ranks_of(block).div_ceil(2) * sizes.wides()];
+        let mut later = later.chunks(later.len().div_ceil(panels.div_ceil(2).max(1)).max(1));
         let mut panel = 0;
         while panel + 2 <= panels {
-            code_panels::<S, T, 2>(s, sizes, codes, first, panel, x, &mut v);
+            let later = later.next().unwrap_or_default();
+            code_panels::<S, T, 2>(s, sizes, codes, first, panel, x, later, &mut v);
             panel += 2;
         }
         if panel < panels {
-            code_panels::<S, T, 1>(s, sizes, codes, first, panel, x, &mut v);
+            let later = later.next().unwrap_or_default();
+            code_panels::<S, T, 1>(s, sizes, codes, first, panel, x, later, &mut v);
         }
         let mut pairs = [[[0i16; 2]; RANKS / 2]; T];
         let mut scales = [0.0; T];
@@ -223,7 +233,7 @@ fn code_rows<S: Simd, const T: usize>(
     }
 }
 
-/// The products of `P` panels of eight ranks with `T` inputs.
+/// The products of `P` panels of eight ranks with `T` inputs; `later` is what will be read next.
 #[inline(always)]
 fn code_panels<S: Simd, const T: usize, const P: usize>(
     s: S,
@@ -232,9 +242,11 @@ fn code_panels<S: Simd, const T: usize, const P: usize>(
     first: usize,
     panel: usize,
     x: [(&[[i8; BLOCK]], &[f32]); T],
+    later: &[BCodes],
     v: &mut [[[f32; PANEL]; RANKS / PANEL]; T],
 ) {
     let blocks = sizes.blocks();
+    let mut later = later.chunks(later.len().div_ceil(blocks.max(1)).max(1));
     let mut weights: [&[_]; P] = [&[]; P];
     let mut scales: [&[_]; P] = [&[]; P];
     for p in 0..P {
@@ -244,6 +256,15 @@ fn code_panels<S: Simd, const T: usize, const P: usize>(
     }
     let mut sums = [[s.splat(0.0); P]; T];
     for block in 0..blocks {
+        for p in 0..P {
+            let next = codes.a.get((first + panel + p) * blocks + block + AHEAD);
+            for line in 0..4 {
+                s.prefetch(next.map(|next| &next.0[2 * line]));
+            }
+        }
+        for line in later.next().unwrap_or_default() {
+            s.prefetch(Some(line));
+        }
         let mut dots = [[s.zero(); P]; T];
         for quad in 0..BLOCK / 4 {
             for t in 0..T {

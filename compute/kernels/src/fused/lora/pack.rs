@@ -123,12 +123,11 @@ fused_kernel! {
                 }
                 let upper = rounded_up(scale_of(peaks.into_iter().fold(0, u32::max)));
                 scales[lane] = upper;
-                let inverse = inverse_of(widened(upper));
-                for (quads, x) in packed.0.as_chunks_mut::<2>().0.iter_mut().zip(x) {
-                    let eight: [i8; 8] = Element::stored(s, x, inverse);
-                    for (quad, codes) in quads.iter_mut().zip(eight.as_chunks().0) {
-                        quad.as_chunks_mut::<4>().0[lane] = *codes;
-                    }
+                let inverse = s.splat(inverse_of(widened(upper)));
+                let mut codes = [0; BLOCK];
+                s.store_codes(x.map(|x| s.mul(s.load(&x), inverse)), &mut codes);
+                for (quad, codes) in packed.0.iter_mut().zip(codes.as_chunks().0) {
+                    quad.as_chunks_mut::<4>().0[lane] = *codes;
                 }
             }
         }
@@ -148,16 +147,23 @@ fused_kernel! {
             let scales = peaks.map(scale_of);
             let inverses = scales.map(inverse_of);
             out.b_scales[panel] = scales;
+            let inverses = s.load(&inverses);
             for (wide, rows) in b.chunks(WIDE * rank).enumerate() {
                 let at = sizes.b_pairs(first / RANKS, wide) + first % RANKS / 2;
                 let pairs = &mut out.b[at..at + ranks.div_ceil(2)];
-                for (o, row) in rows.chunks_exact(rank).enumerate() {
-                    let x = eight(&row[first..first + ranks]);
-                    let x = core::array::from_fn(|i| x[i] * inverses[i]);
-                    let eight: [i8; 8] = Element::stored(s, &x, 1.0);
+                for (chunk, rows) in rows.chunks(8 * rank).enumerate() {
+                    let mut x = [[0.0; 8]; 8];
+                    for (x, row) in x.iter_mut().zip(rows.chunks_exact(rank)) {
+                        *x = eight(&row[first..first + ranks]);
+                    }
+                    let mut codes = [[0; 32]; 2];
+                    for (codes, x) in codes.iter_mut().zip(x.as_chunks::<4>().0) {
+                        s.store_codes(x.map(|x| s.mul(s.load(&x), inverses)), codes);
+                    }
+                    let codes = codes.as_flattened().as_chunks().0;
                     match pairs.first_chunk_mut::<4>() {
-                        Some(pairs) => place(pairs, o, &eight),
-                        None => place(pairs, o, &eight),
+                        Some(pairs) => place(pairs, chunk, codes),
+                        None => place(pairs, chunk, codes),
                     }
                 }
             }
@@ -165,11 +171,14 @@ fused_kernel! {
     }
 }
 
-/// Puts the codes of an output into the pairs of its ranks.
+/// Puts eight outputs' codes of eight ranks into the pairs of these.
 #[inline(always)]
-fn place(pairs: &mut [BCodes], o: usize, codes: &[i8; 8]) {
-    for (pair, codes) in pairs.iter_mut().zip(codes.as_chunks().0) {
-        pair.0[o % WIDE / 8].as_chunks_mut::<2>().0[o % 8] = *codes;
+fn place(pairs: &mut [BCodes], chunk: usize, codes: &[[i8; 8]]) {
+    for (number, pair) in pairs.iter_mut().enumerate() {
+        for (out, codes) in pair.0[chunk].as_chunks_mut().0.iter_mut().zip(codes) {
+            let both: &[[i8; 2]] = codes.as_chunks().0;
+            *out = both[number];
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fused::testing::{bits, values};
+use crate::packed::Digits;
 
 const FORMATS: [LoraFormat; 3] = [LoraFormat::F32, LoraFormat::F16, LoraFormat::Q8];
 
@@ -20,7 +21,7 @@ fn site(rank: usize, cols: usize, rows: usize, format: LoraFormat, seed: u64) ->
 
 fn quantized(x: &[f32], cols: usize) -> Activations {
     let mut out = Activations::new();
-    out.quantize(&Pool::new(1), x, cols).unwrap();
+    out.quantize(&Pool::new(1), x, cols, Digits::Outliers).unwrap();
     out
 }
 

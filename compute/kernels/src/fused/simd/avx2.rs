@@ -133,6 +133,19 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn store_codes(self, x: [__m256; 4], out: &mut [i8; 32]) {
+        intrinsics!({
+            let (top, low) = (_mm256_set1_ps(127.0), _mm256_set1_ps(-127.0));
+            let [a, b, c, d] =
+                x.map(|x| _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(x, low), top)));
+            let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+            // Packing twice takes fours of registers in turn; the permutation puts them in order.
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(bytes, order));
+        });
+    }
+
+    #[inline(always)]
     fn zero(self) -> __m256i {
         intrinsics!(_mm256_setzero_si256())
     }

@@ -63,6 +63,10 @@ pub(super) trait Simd: Copy {
     /// Neighbours exchanged: lanes 1, 0, 3, 2 ...
     fn swap_pairs(self, v: Self::F) -> Self::F;
 
+    /// 32 codes: to the nearest integer, of two the even one, within plus and minus 127; -127 for
+    /// NaN.
+    fn store_codes(self, x: [Self::F; 4], out: &mut [i8; 32]);
+
     fn zero(self) -> Self::I;
     /// To the nearest `f32`.
     fn to_f32(self, v: Self::I) -> Self::F;

@@ -2,6 +2,7 @@
 
 use super::{ROUND, Simd};
 use crate::fused::half::{f16_of, f32_of};
+use crate::fused::kv::round_within;
 
 /// Runs everywhere.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +110,13 @@ impl Simd for Plain {
     #[inline(always)]
     fn swap_pairs(self, v: [f32; 8]) -> [f32; 8] {
         lanes!(l => v[l ^ 1])
+    }
+
+    #[inline(always)]
+    fn store_codes(self, x: [[f32; 8]; 4], out: &mut [i8; 32]) {
+        for (out, x) in out.iter_mut().zip(x.as_flattened()) {
+            *out = round_within(*x, 127.0) as i8;
+        }
     }
 
     #[inline(always)]

@@ -17,6 +17,9 @@ fused_kernel! {
             let mut half = [0; 8];
             s.store_f16(a, &mut half);
             bits.extend(half.map(u32::from));
+            let mut bytes = [0; 32];
+            s.store_codes([a, b, c, s.swap_pairs(a)], &mut bytes);
+            bits.extend(bytes.map(|code| i32::from(code).cast_unsigned()));
             for v in [
                 s.load_f16(&half), s.load_bf16(&half), s.add(a, b), s.sub(a, b), s.mul(a, b),
                 s.div(a, b), s.fma(a, b, c), s.larger(a, b), s.smaller(a, b),
