@@ -172,7 +172,7 @@ pub enum ConfigError {
     /// The profile names rules that this build does not have.
     #[error(
         "use the network profile: its rule set {name:?} ({id}) is not one of this build \
-             (main-3, devnet-3, main-2, devnet-2, main-1, devnet-1 with refinement profile {profile}); update openledger"
+             (main-4, devnet-4, main-3, devnet-3, main-2, devnet-2, main-1, devnet-1 with refinement profile {profile}); update openledger"
     )]
     RuleSet {
         /// Its name.

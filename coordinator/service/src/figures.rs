@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use openledger_rules::State;
+use openledger_rules::state::is_asked_again;
 use openledger_wire::log::{Entry, Line, ReasonCode, Verdict, VerdictRow};
 use openledger_wire::task::{FetchTask, InferTask, RefineTask, TaskKind, TaskSpec};
 use openledger_wire::{BlobId, CampaignId, NetworkId, NodeId, ProofId, TaskId, UnixMs, decode};
@@ -154,7 +155,12 @@ impl Figures {
         self.tasks.insert(id, Known { kind: spec.kind, url: url_of(spec), campaign });
         let Some(campaign) = campaign else { return };
         let inference = self.inference.entry(campaign).or_default();
-        inference.tasks = inference.tasks.saturating_add(1);
+        if is_asked_again(spec) {
+            // What was accepted before were checks, which agreed that there is no answer yet.
+            inference.answered = inference.answered.saturating_sub(1);
+        } else {
+            inference.tasks = inference.tasks.saturating_add(1);
+        }
         if let Ok(task) = decode::<InferTask>(&spec.body, openledger_wire::limits::TASK_BODY_MAX) {
             inference.models.insert(task.model);
             inference.adapters.extend(task.adapters.iter().map(|(id, _)| *id));

@@ -12,26 +12,41 @@
 //! common, and neither is a lie. Whoever forges one gets no points for it, see
 //! [`Relation::NearTie`].
 //!
-//! Two backend classes compute other bits, so their outputs are not compared at all: whoever redoes
-//! a task is told the class of the output that he checks, and nothing else of it.
+//! Most backend classes are the same bits everywhere. Two of them compute other bits, so their
+//! outputs are not compared at all: whoever redoes a task is told the class of the output that he
+//! checks, and nothing else of it.
 //!
-//! A sampled token (temperature above 0) may also flip where a draw falls on the edge between two
-//! tokens of different likelihood; outputs do not show that. The classes listed so far compute the
-//! same bits everywhere, so it does not happen; a class that does not must bring the sampler's
-//! margin along before it is listed.
+//! Other classes depend on the device. Redoing such an answer would part from it sooner or later,
+//! at a near tie or where a draw falls on the edge between two tokens, so it is *checked* instead:
+//! an auditor is told the tokens, runs prompt and tokens through the model in a class that is the
+//! same bits everywhere, and commits to what he finds: how likely each token is, by how much the
+//! logits would have to be others for the seeded sampler to draw it (its slack), his own
+//! fingerprint, and what the adapters add to it. The answer's log-probabilities and fingerprint
+//! stay hidden from him until he has committed, so there is nothing to copy, and nothing in what he
+//! says is a yes or a no (THREATS 11): the rules hold the two outputs against each other. An
+//! answer that the model would not have written has tokens of large slack, whatever else is right
+//! about it (THREATS 8); auditors agree on that among themselves as they do on all else.
 //!
 //! Deliberately absent: running a model. The rules hold outputs against each other; who is drawn
 //! to make a second one is decided in `assign`.
 
-use openledger_wire::proof::InferOutput;
+use openledger_wire::proof::{InferFinish, InferOutput};
 use openledger_wire::task::{InferTask, TaskKind, TaskSpec};
 use openledger_wire::{BlobId, Text, decode, limits};
 
+use crate::fingerprint::Fingerprint;
 use crate::params::InferRules;
+use crate::tolerance::Tolerance;
 
 /// Log-probabilities below this, in millionths, are not spoken of: e^-100 is no token that any
 /// sampler draws.
 pub const LOGPROB_MICRO_MIN: i32 = -100_000_000;
+
+/// Slacks above this, in millionths, are not told apart: no rounding gets near them.
+pub const SLACK_MICRO_MAX: u32 = 16_000_000;
+
+/// Between a pair's bounds and so many times of them lies what is nobody's proof.
+const GREY: u32 = 2;
 
 /// The version of the body of `infer` tasks that is assigned.
 const TASK_VERSION: u16 = 1;
@@ -42,10 +57,11 @@ pub enum Relation {
     /// The same tokens, within the tolerance, with the same end.
     Agree,
     /// They agree up to a position at which both name a token, other ones, whose log-probabilities
-    /// differ by at most the tolerance. With a majority against it such an output is inconclusive:
-    /// no points, no loss. Its node is then checked as one that was caught (THREATS 10), for
-    /// else an answer that is real up to its first token and invented behind it would be a cheat
-    /// without a risk. That costs an honest node nothing.
+    /// differ by at most the tolerance; or one is of a class that is not the same bits everywhere,
+    /// and lies beyond the tolerance but within twice of it. With a majority against it such an
+    /// output is inconclusive: no points, no loss. Its node is then checked as one that was caught
+    /// (THREATS 10), for else an answer that is real up to its first token and invented behind it
+    /// would be a cheat without a risk. That costs an honest node nothing.
     NearTie,
     /// Different work.
     Differ,
@@ -55,12 +71,14 @@ impl InferRules {
     /// Whether outputs of a backend class are compared at all.
     #[must_use]
     pub fn lists(&self, backend: &str) -> bool {
-        self.backends.iter().any(|class| **class == *backend)
+        self.is_exact(backend) || self.checked_in(backend).is_some()
     }
 
-    /// The backend classes whose outputs are compared.
+    /// The backend classes whose outputs are compared, those that are the same bits everywhere
+    /// first.
     pub fn classes(&self) -> impl Iterator<Item = String> + '_ {
-        self.backends.iter().map(|class| class.to_string())
+        let judged = self.judged.iter().flatten().map(|judged| &judged.class);
+        self.backends.iter().chain(judged).map(|class| class.to_string())
     }
 
     /// Whether outputs of one task could be of classes that are never compared.
@@ -73,6 +91,24 @@ impl InferRules {
     #[must_use]
     pub fn first_class(&self) -> Option<Text<32>> {
         self.backends.first().cloned()
+    }
+
+    /// The class in which answers of a class are run again by who checks them; `None` for one
+    /// whose answers are redone instead.
+    #[must_use]
+    pub fn checked_in(&self, backend: &str) -> Option<Text<32>> {
+        let mut judged = self.judged.iter().flatten();
+        judged.find(|judged| *judged.class == *backend).map(|judged| judged.checked_in.clone())
+    }
+
+    /// Whether outputs bring their fingerprints.
+    #[must_use]
+    pub fn wants_evidence(&self) -> bool {
+        self.judged.is_some()
+    }
+
+    fn is_exact(&self, backend: &str) -> bool {
+        self.backends.iter().any(|class| **class == *backend)
     }
 
     /// What an `infer` task asks for; `None` if it is not one that these rules can judge.
@@ -96,7 +132,38 @@ impl InferRules {
             && output.logprobs_micro.len() == tokens
             && output.logprobs_micro.iter().all(likely)
             && self.lists(&output.backend)
-            && output.fingerprint == BlobId::ZERO
+            && self.has_sound_evidence(task, output)
+    }
+
+    fn has_sound_evidence(&self, task: &InferTask, output: &InferOutput) -> bool {
+        let Some(evidence) = &output.evidence else {
+            return !self.wants_evidence() && output.fingerprint == BlobId::ZERO;
+        };
+        let tokens = output.tokens.len();
+        let own = Fingerprint::read(&evidence.fingerprint, tokens);
+        if !self.wants_evidence()
+            || own.is_none_or(|own| own.has_blanks())
+            || output.fingerprint != BlobId::of(&evidence.fingerprint)
+        {
+            return false;
+        }
+        match &evidence.check {
+            // An answer that stops where nothing ends it is no whole answer.
+            None => {
+                output.finish == InferFinish::End
+                    || u32::try_from(tokens).is_ok_and(|tokens| tokens == task.tokens_max)
+            }
+            Some(check) => {
+                let effect = Fingerprint::read(&check.effect, tokens);
+                check.slacks_micro.len() == tokens
+                    && check.slacks_micro.iter().all(|slack| *slack <= SLACK_MICRO_MAX)
+                    && if task.adapters.is_empty() {
+                        check.effect.is_empty()
+                    } else {
+                        effect.is_some()
+                    }
+            }
+        }
     }
 
     /// How two sound outputs stand to each other. Symmetric; a sound output agrees with itself; a
@@ -104,23 +171,103 @@ impl InferRules {
     #[must_use]
     pub fn relation(&self, a: &InferOutput, b: &InferOutput) -> Relation {
         let paired = |output: &InferOutput| output.tokens.len() == output.logprobs_micro.len();
-        if a.backend != b.backend || !self.lists(&a.backend) || !paired(a) || !paired(b) {
+        if !paired(a) || !paired(b) {
             return Relation::Differ;
         }
-        for ((token_a, logprob_a), (token_b, logprob_b)) in steps(a).zip(steps(b)) {
-            if logprob_a.abs_diff(*logprob_b) > self.logprob_tolerance_micro {
-                return Relation::Differ;
-            }
-            if token_a != token_b {
-                return Relation::NearTie;
-            }
+        let exact = Tolerance::exact(self.logprob_tolerance_micro);
+        if a.backend == b.backend && self.is_exact(&a.backend) {
+            return match (a.check(), b.check()) {
+                (None, None) => redone(a, b, &exact),
+                _ if is_within(a, b, &exact) => Relation::Agree,
+                _ => Relation::Differ,
+            };
         }
-        if a.finish == b.finish && a.tokens.len() == b.tokens.len() {
-            Relation::Agree
-        } else {
-            Relation::Differ
+        match self.tolerance(a, b) {
+            Some(tolerance) if is_within(a, b, &tolerance) => Relation::Agree,
+            Some(tolerance) if is_within(a, b, &tolerance.times(GREY)) => Relation::NearTie,
+            _ => Relation::Differ,
         }
     }
+
+    /// What outputs stay within of which one is of a judged class, and the other of the same or of
+    /// that in which it is checked.
+    fn tolerance(&self, a: &InferOutput, b: &InferOutput) -> Option<Tolerance> {
+        let of = |a: &InferOutput, b: &InferOutput| {
+            let mut judged = self.judged.iter().flatten();
+            let is_it =
+                |class: &Text<32>, other: &Text<32>| *class == a.backend && *other == b.backend;
+            judged
+                .find(|one| is_it(&one.class, &one.checked_in) || is_it(&one.class, &one.class))
+                .map(|judged| judged.tolerance)
+        };
+        of(a, b).or_else(|| of(b, a))
+    }
+}
+
+/// How two answers of one class stand to each other that were written independently.
+fn redone(a: &InferOutput, b: &InferOutput, tolerance: &Tolerance) -> Relation {
+    for (at, ((token_a, logprob_a), (token_b, logprob_b))) in (1..).zip(steps(a).zip(steps(b))) {
+        if logprob_a.abs_diff(*logprob_b) > tolerance.logprob_micro {
+            return Relation::Differ;
+        }
+        if token_a != token_b {
+            // What a token was drawn from was computed before it.
+            let same = is_evidence_near(a, b, at, tolerance);
+            return if same { Relation::NearTie } else { Relation::Differ };
+        }
+    }
+    let same = a.finish == b.finish && a.tokens.len() == b.tokens.len();
+    if same && is_evidence_near(a, b, a.tokens.len(), tolerance) {
+        Relation::Agree
+    } else {
+        Relation::Differ
+    }
+}
+
+/// Whether two outputs about the same tokens say the same of them.
+fn is_within(a: &InferOutput, b: &InferOutput, tolerance: &Tolerance) -> bool {
+    let near = |(a, b): (&i32, &i32)| a.abs_diff(*b) <= tolerance.logprob_micro;
+    a.tokens == b.tokens
+        && a.finish == b.finish
+        && a.logprobs_micro.iter().zip(b.logprobs_micro.iter()).all(near)
+        && slacks(a).zip(slacks(b)).all(|(a, b)| a.abs_diff(b) <= tolerance.slack_micro)
+        && is_evidence_near(a, b, a.tokens.len(), tolerance)
+}
+
+/// Whether the fingerprints of the first `tokens` tokens lie near each other, if there are any, and
+/// nothing that adapters add is missing from either.
+fn is_evidence_near(
+    a: &InferOutput,
+    b: &InferOutput,
+    tokens: usize,
+    tolerance: &Tolerance,
+) -> bool {
+    let (one, other) = match (&a.evidence, &b.evidence) {
+        (None, None) => return true,
+        (Some(one), Some(other)) => (one, other),
+        _ => return false,
+    };
+    let read = |output: &InferOutput, bytes: &[u8]| Fingerprint::read(bytes, output.tokens.len());
+    let (Some(own), Some(others)) = (read(a, &one.fingerprint), read(b, &other.fingerprint)) else {
+        return false;
+    };
+    let is_whole = |output: &InferOutput, own: &Fingerprint, others: &Fingerprint| {
+        let effect = output.check().filter(|check| !check.effect.is_empty());
+        effect.is_none_or(|check| {
+            let effect = read(output, &check.effect);
+            let limit = tolerance.effect_micro;
+            effect.is_some_and(|effect| own.is_whole(others, &effect, tokens, limit))
+        })
+    };
+    own.is_near(&others, tokens, tolerance.distance_micro)
+        && is_whole(a, &own, &others)
+        && is_whole(b, &others, &own)
+}
+
+/// For each token by how much the logits would have to be others; nothing for one's own.
+fn slacks(output: &InferOutput) -> impl Iterator<Item = u32> + '_ {
+    let said = output.check().map_or(&[][..], |check| &check.slacks_micro[..]);
+    said.iter().copied().chain(core::iter::repeat(0)).take(output.tokens.len())
 }
 
 /// Each token with its log-probability.
@@ -131,7 +278,6 @@ fn steps(output: &InferOutput) -> impl Iterator<Item = (&u32, &i32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use openledger_wire::proof::InferFinish;
     use openledger_wire::{Blob, CampaignId, List, Text, encode};
     use proptest::prelude::*;
 
@@ -146,6 +292,7 @@ mod tests {
             finish: InferFinish::End,
             fingerprint: BlobId::ZERO,
             backend: Text::clipped("cpu-reference-1"),
+            evidence: None,
         }
     }
 

@@ -12,6 +12,7 @@
 pub mod assign;
 pub mod beacon;
 pub mod bundle;
+pub mod fingerprint;
 pub mod fixed;
 pub mod infer;
 pub mod machine;
@@ -20,9 +21,11 @@ pub mod params;
 pub mod shares;
 pub mod state;
 pub mod sumtree;
+pub mod tolerance;
 pub mod vesting;
 
 pub use bundle::{AuditError, AuditReport, Bundle, audit};
 pub use machine::{Event, Keep, Logged, Machine, Outcome, Refusal};
 pub use params::{InferRules, RuleSet, Setup};
 pub use state::{ApplyError, Judge, State};
+pub use tolerance::{JudgedClass, Tolerance};

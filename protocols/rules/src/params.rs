@@ -18,6 +18,8 @@ use openledger_wire::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::tolerance::{JudgedClass, Tolerance};
+
 /// Parameters of a rule set. Times in milliseconds, shares in thousandths.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,13 +88,17 @@ pub struct InferRules {
     pub points_audit: Points,
     /// Two outputs may differ by this much at each token's natural log-probability, in millionths.
     pub logprob_tolerance_micro: u32,
-    /// Backend classes whose outputs are compared, each with its own kind. None of them makes a
-    /// fingerprint of activations. Outputs of two classes never agree, so where several are listed
-    /// a task's class is that of its first sound output, and whoever redoes it is told the class
-    /// ([`State::class_to_check`](crate::state::State::class_to_check)).
+    /// Backend classes that are the same bits everywhere; outputs are compared, each with its own
+    /// kind. Outputs of two classes never agree, so where several are listed a task's class is that
+    /// of its first sound output, and whoever redoes it is told the class
+    /// ([`State::check_asked`](crate::state::State::check_asked)).
     pub backends: List<Text<32>, BACKENDS_MAX>,
     /// Tokens that a task may ask for.
     pub tokens_max: u32,
+    /// Backend classes that are not: their answers are run again by whoever checks them, and their
+    /// fingerprints judged. In a set that names any, every output brings its fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<List<JudgedClass, BACKENDS_MAX>>,
 }
 
 /// Backend classes of one rule set: as many as there are processor families worth a class.
@@ -109,6 +115,7 @@ impl InferRules {
             logprob_tolerance_micro: 20_000,
             backends: List::new([Text::clipped("cpu-reference-1")]).unwrap_or_default(),
             tokens_max: 1_024,
+            judged: None,
         }
     }
 
@@ -119,14 +126,34 @@ impl InferRules {
         let backends = ["cpu-int12-1", "cpu-reference-1"].map(Text::clipped);
         Self { backends: List::new(backends).unwrap_or_default(), ..Self::v1() }
     }
+
+    /// The third: a faster CPU class beside the two, and fingerprints, which let graphics
+    /// processors and ONNX Runtime answer and be checked on any processor.
+    #[must_use]
+    pub fn v3() -> Self {
+        let backends = ["cpu-int12-2", "cpu-int12-1", "cpu-reference-1"].map(Text::clipped);
+        let judged = ["wgpu-1", "onnx-1"].map(|class| JudgedClass {
+            class: Text::clipped(class),
+            // The most precise of the fast ones: it keeps 12 bits of all activations.
+            checked_in: Text::clipped("cpu-int12-1"),
+            tolerance: Tolerance::ROUNDED,
+        });
+        Self {
+            backends: List::new(backends).unwrap_or_default(),
+            judged: List::new(judged).ok(),
+            ..Self::v2()
+        }
+    }
 }
 
 impl RuleSet {
     /// All released sets, the newest of each line first: what a profile's rule set is looked up
     /// in.
     #[must_use]
-    pub fn released(refine_profile: [u8; 32]) -> [Self; 6] {
+    pub fn released(refine_profile: [u8; 32]) -> [Self; 8] {
         [
+            Self::main_v4(refine_profile),
+            Self::devnet_v4(refine_profile),
             Self::main_v3(refine_profile),
             Self::devnet_v3(refine_profile),
             Self::main_v2(refine_profile),
@@ -136,7 +163,27 @@ impl RuleSet {
         ]
     }
 
-    /// The rule set for new networks: the second one, with the fast CPU class.
+    /// The rule set for new networks: the third one, with fingerprints.
+    #[must_use]
+    pub fn main_v4(refine_profile: [u8; 32]) -> Self {
+        Self {
+            name: Text::clipped("main-4"),
+            infer: Some(InferRules::v3()),
+            ..Self::main_v3(refine_profile)
+        }
+    }
+
+    /// The rule set for new devnets: the third one, with fingerprints.
+    #[must_use]
+    pub fn devnet_v4(refine_profile: [u8; 32]) -> Self {
+        Self {
+            name: Text::clipped("devnet-4"),
+            infer: Some(InferRules::v3()),
+            ..Self::devnet_v3(refine_profile)
+        }
+    }
+
+    /// The third rule set for real networks: the second one, with the fast CPU class.
     #[must_use]
     pub fn main_v3(refine_profile: [u8; 32]) -> Self {
         Self {
@@ -146,7 +193,7 @@ impl RuleSet {
         }
     }
 
-    /// The rule set for new devnets: the second one, with the fast CPU class.
+    /// The devnets' third: the second one, with the fast CPU class.
     #[must_use]
     pub fn devnet_v3(refine_profile: [u8; 32]) -> Self {
         Self {
@@ -311,6 +358,8 @@ mod tests {
     #[test]
     fn released_sets_keep_their_hashes() {
         let golden = [
+            ("main-4", "9c00f8a970175c973d1bcb0945447b9ad78113ac3f85c62cbb4e08294a925050"),
+            ("devnet-4", "88bc24f1571d041283397a70be64e4d84280eda880a6c7ff589366ce5f11daf7"),
             ("main-3", "55c89159e4bd44835387de6ec2e5d5089f86ae97edf9569b8b9ac93378e8906c"),
             ("devnet-3", "c33f1b2b50f7e6854172fa22391a61cdfb829cebd0c97ad0ee642965841d7ab9"),
             ("main-2", "4cc9f81115c3884f54ed1ca938b55c41fc45e670b69efe4aa3ad3bcb436c0427"),
@@ -329,12 +378,15 @@ mod tests {
             let bytes = encode(&set).unwrap();
             assert_eq!(decode::<RuleSet>(&bytes, 4_096).unwrap(), set);
         }
-        let [main_3, devnet_3, main_2, devnet_2, main_1, devnet_1] = RuleSet::released([7; 32]);
+        let [main_4, devnet_4, main_3, devnet_3, main_2, devnet_2, main_1, devnet_1] =
+            RuleSet::released([7; 32]);
         for (new, old) in [
             (&main_2, main_1),
             (&main_3, main_2.clone()),
+            (&main_4, main_3.clone()),
             (&devnet_2, devnet_1),
             (&devnet_3, devnet_2.clone()),
+            (&devnet_4, devnet_3.clone()),
         ] {
             let (name, infer) = (old.name.clone(), old.infer.clone());
             assert_eq!(RuleSet { name, infer, ..new.clone() }, old);

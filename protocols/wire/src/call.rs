@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::{Blob, List, Prose, Text};
 use crate::ids::BlobId;
 use crate::limits;
+use crate::proof::FingerprintBytes;
 
 /// Names a call between two peers; chosen at random by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,10 +36,100 @@ pub enum Prompt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChatMessage {
-    /// Who speaks: "system", "user", "assistant".
+    /// Who speaks: "system", "user", "assistant", "tool".
     pub role: Text<32>,
     /// What they say.
     pub content: Prose<{ limits::PROMPT_TEXT_MAX }>,
+    /// What it has to do with tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<ToolPart>,
+}
+
+impl ChatMessage {
+    /// A message that has nothing to do with tools.
+    #[must_use]
+    pub const fn plain(role: Text<32>, content: Prose<{ limits::PROMPT_TEXT_MAX }>) -> Self {
+        Self { role, content, tool: None }
+    }
+}
+
+/// What a message of a chat has to do with tools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ToolPart {
+    /// An assistant called some.
+    Calls(List<ToolCall, { limits::TOOL_CALLS_MAX }>),
+    /// A tool answers.
+    Result {
+        /// Which call.
+        call: Text<64>,
+        /// The tool's name; empty where nobody said.
+        name: Text<64>,
+    },
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCall {
+    /// Names the call.
+    pub id: Text<64>,
+    /// The tool.
+    pub name: Text<64>,
+    /// Its arguments: a JSON object's text.
+    pub arguments: Prose<{ limits::PROMPT_TEXT_MAX }>,
+}
+
+/// Tools that a model may call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallTools {
+    /// The tools.
+    pub tools: List<CallTool, { limits::TOOLS_MAX }>,
+    /// Whether and which must be called.
+    pub choice: ToolChoice,
+    /// Whether several calls may come in one answer.
+    pub parallel: bool,
+}
+
+/// A tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallTool {
+    /// Its name.
+    pub name: Text<64>,
+    /// What it does, in words; empty where nobody said.
+    pub description: Prose<{ limits::TOOLS_BYTES_MAX }>,
+    /// The JSON schema of its parameters, as text.
+    pub parameters: Prose<{ limits::TOOLS_BYTES_MAX }>,
+}
+
+/// Whether and which tool must be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ToolChoice {
+    /// As the model likes.
+    Auto,
+    /// One at least.
+    Required,
+    /// This one.
+    Named(Text<64>),
+}
+
+/// What an answer must look like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum CallConstraint {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON by a schema, which is JSON, too.
+    JsonSchema(Prose<{ limits::CONSTRAINT_MAX }>),
+    /// A regular expression that the whole answer matches.
+    Regex(Prose<{ limits::CONSTRAINT_MAX }>),
+    /// One of these texts.
+    Choice(List<Prose<1024>, { limits::CHOICES_MAX }>),
+    /// A grammar in llguidance's variant of Lark.
+    Grammar(Prose<{ limits::CONSTRAINT_MAX }>),
 }
 
 /// How tokens are chosen. Thousandths, so that a call has one spelling.
@@ -80,6 +171,12 @@ pub struct Call {
     pub stop: List<Prose<64>, 4>,
     /// How many likeliest tokens to name with each.
     pub top_logprobs: u8,
+    /// What the answer must look like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Box<CallConstraint>>,
+    /// Tools that the model may call; those who asked find the calls in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Box<CallTools>>,
 }
 
 /// A token of an answer.
@@ -118,6 +215,16 @@ pub struct CallEnd {
     pub prompt_tokens: u32,
     /// Tokens of the answer.
     pub completion_tokens: u32,
+    /// Of the prompt's, tokens that did not have to be run again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_tokens: u32,
+    /// Of the tokens drawn here, for those of this node's own tasks; never sent to peers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<FingerprintBytes>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Texts to turn into vectors.

@@ -50,8 +50,11 @@ pub const WORKER_MAX: usize = PAGE_MAX + 64 * 1024;
 pub const REPLICAS_MAX: usize = 16;
 /// A delegation may run for at most this long (400 days): a forgotten hot key dies by itself.
 pub const DELEGATION_MS_MAX: u64 = 400 * 24 * 3_600 * 1_000;
-/// Tokens that an `infer` task may produce: with their log-probabilities a quarter of a proof's body.
+/// Tokens that an `infer` task may produce: with their log-probabilities and fingerprint
+/// half of a proof's body, with all that a check says of them four fifths.
 pub const INFER_TOKENS_MAX: usize = 1_024;
+/// The fingerprint of as many tokens: 8 bytes each, and 4 for each 32 of them.
+pub const INFER_FINGERPRINT_MAX: usize = INFER_TOKENS_MAX * 8 + INFER_TOKENS_MAX / 32 * 4;
 /// A prompt as text, or one message of a chat. Longer ones are documents, which retrieval brings in.
 pub const PROMPT_TEXT_MAX: usize = 256 * 1024;
 /// Messages of a chat.
@@ -64,6 +67,16 @@ pub const PROMPT_MAX: usize = 1024 * 1024;
 pub const CALL_ADAPTERS_MAX: usize = 8;
 /// Tokens that one call may produce.
 pub const CALL_TOKENS_MAX: usize = 16 * 1024;
+/// What an answer must look like: no more than a call between peers carries.
+pub const CONSTRAINT_MAX: usize = 64 * 1024;
+/// Texts that an answer may be one of.
+pub const CHOICES_MAX: usize = 256;
+/// Tools of a call; OpenAI's interface has as many.
+pub const TOOLS_MAX: usize = 128;
+/// Description or parameters of a tool: no more than a call between peers carries.
+pub const TOOLS_BYTES_MAX: usize = 64 * 1024;
+/// Calls of tools in one message.
+pub const TOOL_CALLS_MAX: usize = 16;
 /// A call between peers, encoded: what one request of the swarm carries.
 pub const CALL_MAX: usize = 64 * 1024;
 /// An answer to it, encoded.

@@ -148,6 +148,11 @@ pub struct LeasedTask {
     /// the rule set lists several; nothing else is told of the output that is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Text<32>>,
+    /// The tokens of an answer whose class gives other bits on other machines: they are not to be
+    /// written again, but to be run through the model in the class that is named, to say what it
+    /// makes of them. How likely they were for who wrote them, and their fingerprint, are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<List<u32, { limits::INFER_TOKENS_MAX }>>,
 }
 
 /// A closed set that holds the node's own commitment: it may reveal.

@@ -195,9 +195,14 @@ pub enum InferFinish {
     Length,
 }
 
-/// What a model answered, version 2. Version 1 named the tokens as a blob and was never assigned;
-/// here they are inside, with how likely each was, so that outputs can be compared by anyone who
-/// holds the proofs: never byte for byte, but within the tolerance of the rule set.
+/// A fingerprint of what a model computed for the tokens of an answer: for each 32 of them a scale
+/// (`f32`) and four codes (`i16`) a token, all little-endian.
+pub type FingerprintBytes = Blob<{ limits::INFER_FINGERPRINT_MAX }>;
+
+/// What a model answered, or what a check of an answer found. Version 1 named the tokens as a blob
+/// and was never assigned; here they are inside, with how likely each was, so that outputs can be
+/// compared by anyone who holds the proofs: never byte for byte, but within the tolerance of the
+/// rule set. Version 2 has no evidence, version 3 always has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferOutput {
@@ -208,15 +213,57 @@ pub struct InferOutput {
     pub logprobs_micro: List<i32, { limits::INFER_TOKENS_MAX }>,
     /// Why it ended.
     pub finish: InferFinish,
-    /// Commitment to the activations' fingerprint; all zero where the backend class has none.
+    /// BLAKE3 of the evidence's fingerprint; all zero where there is none.
     pub fingerprint: BlobId,
     /// Backend class that ran.
     pub backend: Text<32>,
+    /// What was computed on the way; from version 3 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<InferEvidence>,
+}
+
+/// What shows how an answer was computed, so that one of another backend class can be held against
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferEvidence {
+    /// Of all tokens.
+    pub fingerprint: FingerprintBytes,
+    /// What only a check of given tokens says; none where the tokens are the node's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<InferCheck>,
+}
+
+/// What running given tokens through the model says of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferCheck {
+    /// For each token by how much the logits would have to be others for the task's sampler to draw
+    /// it, in millionths; 0 for the token that it draws.
+    pub slacks_micro: List<u32, { limits::INFER_TOKENS_MAX }>,
+    /// What the task's adapters together add to the numbers of the fingerprint, written as one;
+    /// empty where there are none.
+    pub effect: FingerprintBytes,
 }
 
 impl InferOutput {
-    /// Version of a body that holds this.
-    pub const VERSION: u16 = 2;
+    /// Version of a body that holds this with evidence.
+    pub const VERSION: u16 = 3;
+
+    /// Version of a body that holds this without evidence.
+    pub const VERSION_PLAIN: u16 = 2;
+
+    /// The version of the body that holds this.
+    #[must_use]
+    pub const fn version(&self) -> u16 {
+        if self.evidence.is_some() { Self::VERSION } else { Self::VERSION_PLAIN }
+    }
+
+    /// What it says as the check of given tokens, if it is one.
+    #[must_use]
+    pub fn check(&self) -> Option<&InferCheck> {
+        self.evidence.as_ref()?.check.as_ref()
+    }
 }
 
 /// What a person answered.

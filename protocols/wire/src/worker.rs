@@ -11,7 +11,7 @@ use crate::bounded::{Blob, List, Text};
 use crate::call::{Call, CallEnd, CallFailure, CallToken, Embed, Embedded};
 use crate::ids::BlobId;
 use crate::limits;
-use crate::proof::RefineOutput;
+use crate::proof::{InferOutput, RefineOutput};
 
 /// How a fetch worker shall behave; sent once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +135,50 @@ pub struct InferSetup {
     /// Backend class to compute in; the worker's default where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Text<32>>,
+    /// Adapters that nobody used for so many seconds leave the memory; 0 keeps them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub adapter_idle_s: u32,
+    /// What a backend on a device may use of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceSetup>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Which device a backend computes on, and what it may take of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum DeviceSetup {
+    /// A graphics processor.
+    Gpu {
+        /// Its name or a part of it, or its number; empty for the best.
+        device: Text<128>,
+        /// Memory of the device that may be used, in bytes; 0 for what there is.
+        memory_bytes_max: u64,
+        /// Whether a device that is a program on the processor may be used, too.
+        allow_software: bool,
+        /// Folder for what was compiled for the device; empty for none.
+        cache: Text<4096>,
+    },
+    /// ONNX Runtime.
+    Onnx {
+        /// Its library.
+        library: Text<4096>,
+        /// What it shall compute on.
+        provider: Text<32>,
+    },
+}
+
+/// A look for what a backend would compute on; nothing is loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferProbe {
+    /// The backend class.
+    pub backend: Text<32>,
+    /// What it may use.
+    pub device: Option<DeviceSetup>,
 }
 
 /// What the node asks of an infer worker. Requests run side by side; answers name theirs.
@@ -143,6 +187,8 @@ pub struct InferSetup {
 pub enum InferRequest {
     /// Load the model.
     Setup(InferSetup),
+    /// Say what a backend would compute on; asked in place of [`InferRequest::Setup`].
+    Probe(InferProbe),
     /// Load an adapter from a file.
     Adapter {
         /// Correlates the answer.
@@ -171,12 +217,31 @@ pub enum InferRequest {
         /// The texts.
         embed: Embed,
     },
+    /// Run an answer through the model, and say what it makes of it.
+    Check {
+        /// Correlates the answer.
+        id: u64,
+        /// The call; what it has generated already is the answer.
+        call: Box<Call>,
+    },
 }
 
 /// What an infer worker answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum InferResponse {
+    /// The model is being loaded; [`InferResponse::Ready`] follows.
+    Loading {
+        /// Bytes that are loaded.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// What the backend would compute on, in words.
+    Probed {
+        /// The device.
+        device: Text<128>,
+    },
     /// The model is loaded.
     Ready {
         /// Its name, as the file says.
@@ -225,5 +290,12 @@ pub enum InferResponse {
         id: u64,
         /// What was wrong and what to do.
         failure: CallFailure,
+    },
+    /// What a check found.
+    Checked {
+        /// Of which request.
+        id: u64,
+        /// In the words of a proof.
+        output: Box<InferOutput>,
     },
 }

@@ -22,7 +22,7 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<()> {
     if !config.exists() {
         write_new(&config, Config::template())?;
     }
-    let rules = RuleSet::main_v3(PROFILE_V1.profile_id());
+    let rules = RuleSet::main_v4(PROFILE_V1.profile_id());
     let answer = json!({
         "node": keys.node.public(),
         "settlement": format!("0x{}", keys.settlement.address()),

@@ -199,7 +199,8 @@ fn leases_by_node(
 
 /// A lease with its task and who holds the task's input: the page of a refine task is with those
 /// who fetched it, the prompt of an infer task with this coordinator, whose blobs are `own`. Who
-/// checks an answer is told its backend class, and nothing else of it.
+/// checks an answer is told its backend class, or its tokens where that class is not the same bits
+/// everywhere, and nothing else of it.
 pub(crate) fn leased_task(
     state: &State,
     own: Option<&Holder>,
@@ -208,8 +209,11 @@ pub(crate) fn leased_task(
     spec: &TaskSpec,
 ) -> LeasedTask {
     let checked = state.task(&lease.task).filter(|_| lease.role == Role::Auditor);
-    let backend = checked.and_then(|task| state.class_to_check(task));
-    LeasedTask { lease, round, spec: spec.clone(), holders: holders(state, own, spec), backend }
+    let asked = checked.and_then(|task| state.check_asked(task));
+    let (backend, answer) = asked.map(|asked| (asked.class, asked.answer)).unzip();
+    let answer = answer.flatten().map(|(_, tokens)| tokens);
+    let holders = holders(state, own, spec);
+    LeasedTask { lease, round, spec: spec.clone(), holders, backend, answer }
 }
 
 fn holders(state: &State, own: Option<&Holder>, spec: &TaskSpec) -> List<Holder, 8> {

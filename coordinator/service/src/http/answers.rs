@@ -60,11 +60,15 @@ pub(super) fn asked(api: &Api, task: &InferTask) -> AskedView {
     }
 }
 
-/// What an accepted proof of an infer task says of its answer. The rules have read it before.
+/// What an accepted proof of an infer task says of its answer; nothing if it is a check of given
+/// tokens, which is none. The rules have read it before.
 pub(super) async fn answer(api: &Api, proof: ProofId) -> Result<Option<AnswerView>, Failed> {
     let Some(envelope) = api.ledger.proof(proof).await? else { return Ok(None) };
     let Ok(opened) = envelope.open::<Proof>(api.network) else { return Ok(None) };
     let output: InferOutput = opened.value.body.read().map_err(LedgerError::from)?;
+    if output.check().is_some() {
+        return Ok(None);
+    }
     let finish = match output.finish {
         InferFinish::End => "end",
         InferFinish::Length => "length",

@@ -228,8 +228,8 @@ fn check_infer(infer: &[InferRequest], id: CampaignId, api: &Api) -> Result<Plan
     let Some(rules) = &api.rules.infer else {
         let name = &api.rules.name;
         let message = format!(
-            "infer: the rule set of this network, {name}, assigns no inference work; main-3 and \
-             devnet-3 do, and a network names its rule set in its profile for good"
+            "infer: the rule set of this network, {name}, assigns no inference work; main-4 and \
+             devnet-4 do, and a network names its rule set in its profile for good"
         );
         return Err(ApiError::new(StatusCode::CONFLICT, "no-inference", message).into());
     };

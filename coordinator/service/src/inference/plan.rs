@@ -319,7 +319,7 @@ fn chat(
         if !ROLES.contains(&message.role.as_str()) {
             return Err(PlanError::Role { at: format!("{at}.role"), role });
         }
-        chat.push(ChatMessage { role, content: prose(format!("{at}.content"), &message.content)? });
+        chat.push(ChatMessage::plain(role, prose(format!("{at}.content"), &message.content)?));
     }
     let at = format!("{at}.messages");
     List::new(chat).map_err(|long| PlanError::TooLong { at, found: long.len, max: long.max })

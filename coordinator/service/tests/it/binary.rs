@@ -48,7 +48,7 @@ fn start(config: &Path) -> (Child, Value) {
 }
 
 pub(crate) fn profile_for(node: &str, settlement: &str) -> Profile {
-    let rules = RuleSet::devnet_v3(PROFILE_V1.profile_id());
+    let rules = RuleSet::devnet_v4(PROFILE_V1.profile_id());
     let mut profile = Network::new(&[]).profile;
     profile.rule_set = rules.id().unwrap();
     profile.rule_set_name = rules.name;
@@ -90,7 +90,7 @@ fn an_operator_gets_from_nothing_to_a_funded_campaign_and_through_a_kill() {
     let (ok, text) = run(&["run", "--config", config.to_str().unwrap()]);
     assert!(!ok && text.contains("network.toml"), "{text}");
 
-    assert_eq!(made["rule_set_name"], "main-3");
+    assert_eq!(made["rule_set_name"], "main-4");
     let word = |name: &str| made[name].as_str().unwrap().to_owned();
     let profile = profile_for(&word("node"), &word("settlement"));
     std::fs::write(at("unsigned.toml"), toml::to_string(&profile).unwrap()).unwrap();

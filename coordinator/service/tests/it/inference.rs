@@ -177,10 +177,10 @@ async fn shown_without_words(url: &str, nodes: &[Node], liar: NodeId) {
         let is_accepted = row["verdict"] == "accepted";
         assert_eq!(is_accepted, row["node"] != liar.to_string(), "{history}");
         if is_accepted {
-            let backend = verdicts.iter().find(|row| row["verdict"] == "accepted").unwrap();
-            let backend = &backend["answer"]["backend"];
-            let expected = json!({ "tokens": 6, "finish": "end", "backend": backend });
-            assert_eq!(row["answer"], expected, "{history}");
+            // Checks of given tokens are no answers.
+            let answer = &row["answer"];
+            let expected = json!({ "tokens": 6, "finish": "end", "backend": answer["backend"] });
+            assert!(answer.is_null() || *answer == expected, "{history}");
         } else {
             assert!(row["answer"].is_null(), "{history}");
             assert!(row["sentence"].as_str().unwrap().contains("tolerance"), "{history}");
@@ -196,7 +196,8 @@ async fn shown_without_words(url: &str, nodes: &[Node], liar: NodeId) {
     assert_eq!(inference["adapters_named"][0]["name"], "pirate", "{campaigns}");
 
     let page = reqwest::get(format!("{url}/tasks/{caught}")).await.unwrap().text().await.unwrap();
-    assert!(page.contains("small") && page.contains("6 tokens by cpu-"), "{page}");
+    let is_answered = verdicts.iter().any(|row| !row["answer"].is_null());
+    assert!(page.contains("small") && page.contains("6 tokens by ") == is_answered, "{page}");
     let start = reqwest::get(format!("{url}/")).await.unwrap().text().await.unwrap();
     assert!(start.contains("Campaigns") && start.contains("with 2 adapters"), "{start}");
     let log =
@@ -322,7 +323,7 @@ async fn what_cannot_be_done_is_refused_with_its_place_and_what_to_do() {
     network.set_rules(|rules| *rules = RuleSet::devnet_v1(PROFILE_V1.profile_id()));
     let no_store = Network::new(&[]);
     for (network, code, words) in
-        [(network, "no-inference", "devnet-3"), (no_store, "no-store", "swarm.enabled")]
+        [(network, "no-inference", "devnet-4"), (no_store, "no-store", "swarm.enabled")]
     {
         let coordinator = start(&network).await;
         let (status, answer) = network.ask_for(&coordinator.url(), &request(0)).await;

@@ -37,7 +37,7 @@ impl Network {
             reveal_ms: 4_000,
             vest_accepted: 1,
             keep_epochs: 1_000,
-            ..RuleSet::devnet_v3(PROFILE_V1.profile_id())
+            ..RuleSet::devnet_v4(PROFILE_V1.profile_id())
         };
         let keys = Keys::generate().unwrap();
         let profile = Profile {

@@ -3,17 +3,19 @@
 //! Fetch: replicas agree by fingerprint; a disagreement brings in more replicas of other cohorts,
 //! and then at least three must agree and be the majority. Refine: fixed input, so outputs must
 //! be equal byte for byte. Infer: fixed input too, so tokens must be equal, and their likelihoods
-//! within a tolerance, and only outputs of one backend class are compared. Two that agree suffice only where nobody disagrees, because among three,
-//! two colluders would be a majority too often (2-of-3 is weaker than 2-of-2).
+//! within a tolerance; an answer is compared with others of its backend class, or with checks of
+//! its tokens where that class is not the same bits everywhere. Two that agree suffice only where
+//! nobody disagrees, because among three, two colluders would be a majority too often (2-of-3 is
+//! weaker than 2-of-2).
 
 use openledger_wire::log::{ReasonCode, Role, Verdict, VerdictRow};
 use openledger_wire::proof::{FetchOutput, InferOutput, RefineOutput};
 use openledger_wire::task::{FetchTask, RefineTask, TaskKind};
-use openledger_wire::{Epoch, Points, ProofId, TaskId, Text, UnixMs, decode, limits};
+use openledger_wire::{Epoch, List, NodeId, Points, ProofId, TaskId, Text, UnixMs, decode, limits};
 
 use super::compare::Compared;
 use super::{Judge, ProofRecord, State, TaskRecord};
-use crate::params::RuleSet;
+use crate::params::{InferRules, RuleSet};
 
 /// What is known about a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,32 @@ pub enum Judgement {
         /// The proof whose content stands for the task.
         winner: Option<ProofId>,
     },
+}
+
+/// What is asked of whoever checks an `infer` task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckAsked {
+    /// The backend class to compute in.
+    pub class: Text<32>,
+    /// The tokens to run, and whose they are; none if the task is to be redone.
+    pub answer: Option<(NodeId, Tokens)>,
+}
+
+/// The tokens of an answer.
+type Tokens = List<u32, { limits::INFER_TOKENS_MAX }>;
+
+impl CheckAsked {
+    /// Whether an output is the one that is checked, or such a check of it.
+    fn is_met_by(&self, record: &ProofRecord) -> bool {
+        let Ok(output) = record.proof.body.read::<InferOutput>() else { return false };
+        match &self.answer {
+            Some((node, _)) if record.proof.node == *node => true,
+            Some((_, tokens)) => {
+                output.backend == self.class && output.check().is_some() && output.tokens == *tokens
+            }
+            None => output.backend == self.class && output.check().is_none(),
+        }
+    }
 }
 
 impl State {
@@ -58,8 +86,9 @@ impl State {
     ) -> Judgement {
         let faults: Vec<Option<ReasonCode>> =
             proofs.iter().map(|(_, record)| self.fault(task, record)).collect();
-        let class = self.class_to_check(task);
-        let is_other = |record: &ProofRecord| class.is_some() && backend_of(record) != class;
+        let asked = self.check_asked(task);
+        let is_other =
+            |record: &ProofRecord| asked.as_ref().is_some_and(|asked| !asked.is_met_by(record));
         let sound: Vec<(ProofId, &ProofRecord)> = proofs
             .iter()
             .zip(&faults)
@@ -107,23 +136,33 @@ impl State {
         let mut rows: Vec<VerdictRow> = rows.collect();
         rows.sort();
         self.keep_to_budget(task, &mut rows);
-        Judgement::Final { rows, winner: winners.iter().min().copied() }
+        // Checks that agree that an answer is wrong are good work, and no answer.
+        let answers = proofs.iter().filter(|(_, record)| !is_check(record)).map(|(id, _)| *id);
+        Judgement::Final { rows, winner: answers.filter(|id| winners.contains(id)).min() }
     }
 
-    /// The backend class in which a task must be redone: that of its first sound output, or the
-    /// first that the rule set lists while there is none. `None` where all outputs are compared:
+    /// What whoever checks a task is asked for: to redo it in the backend class of its first sound
+    /// output, or in the first that the rule set lists while there is none; or to run the tokens of
+    /// that output in the class in which such are checked. `None` where all outputs are compared:
     /// other kinds of work, and rule sets that list one class.
     #[must_use]
-    pub fn class_to_check(&self, task: &TaskRecord) -> Option<Text<32>> {
+    pub fn check_asked(&self, task: &TaskRecord) -> Option<CheckAsked> {
         let infer = self.setup.rules.infer.as_ref().filter(|infer| infer.lists_several())?;
         if task.spec.kind != TaskKind::Infer {
             return None;
         }
         let proofs = task.proofs.values().filter_map(|id| self.proofs.get(id));
         let first = proofs
-            .filter(|record| self.fault(task, record).is_none())
+            .filter(|record| !is_check(record) && self.fault(task, record).is_none())
             .min_by_key(|record| (record.proof.wave, record.proof.node));
-        first.map_or_else(|| infer.first_class(), backend_of)
+        let Some(record) = first else {
+            return Some(CheckAsked { class: infer.first_class()?, answer: None });
+        };
+        let first: InferOutput = record.proof.body.read().ok()?;
+        Some(match infer.checked_in(&first.backend) {
+            Some(class) => CheckAsked { class, answer: Some((record.proof.node, first.tokens)) },
+            None => CheckAsked { class: first.backend, answer: None },
+        })
     }
 
     fn row(
@@ -194,9 +233,11 @@ pub(super) fn role_of(task: &TaskRecord, record: &ProofRecord) -> Role {
     wave.map_or(Role::Replica, |wave| wave.role)
 }
 
-/// The backend class that an `infer` output names.
-fn backend_of(record: &ProofRecord) -> Option<Text<32>> {
-    Some(record.proof.body.read::<InferOutput>().ok()?.backend)
+/// Whether a proof is a check of given tokens.
+fn is_check(record: &ProofRecord) -> bool {
+    let body = &record.proof.body;
+    body.kind == TaskKind::Infer
+        && body.read::<InferOutput>().is_ok_and(|output| output.check().is_some())
 }
 
 fn accepted_reason(task: &TaskRecord, record: &ProofRecord, unchecked: bool) -> ReasonCode {
@@ -218,8 +259,10 @@ fn rejected_reason(kind: TaskKind) -> ReasonCode {
 /// Whether the body is of the task's kind, decodes, and speaks about the task's input.
 fn well_formed(rules: &RuleSet, task: &TaskRecord, record: &ProofRecord) -> bool {
     let body = &record.proof.body;
+    let with_evidence = rules.infer.as_ref().is_some_and(InferRules::wants_evidence);
     let version = match body.kind {
-        TaskKind::Infer => InferOutput::VERSION,
+        TaskKind::Infer if with_evidence => InferOutput::VERSION,
+        TaskKind::Infer => InferOutput::VERSION_PLAIN,
         _ => 1,
     };
     if body.kind != task.spec.kind || body.version != version {
@@ -241,7 +284,9 @@ fn well_formed(rules: &RuleSet, task: &TaskRecord, record: &ProofRecord) -> bool
             let (Some((infer, asked)), Ok(output)) = (asked, body.read::<InferOutput>()) else {
                 return false;
             };
-            asked.prompt == record.proof.input && infer.is_sound(&asked, &output)
+            // Who answers has nothing to check.
+            let in_place = output.check().is_none() || role_of(task, record) == Role::Auditor;
+            asked.prompt == record.proof.input && in_place && infer.is_sound(&asked, &output)
         }
         _ => true,
     }

@@ -26,10 +26,12 @@ use thiserror::Error;
 
 pub use apply::Evidence;
 pub use draws::Draw;
-pub use judge::Judgement;
+pub use judge::{CheckAsked, Judgement};
 pub use records::{
     AccountRecord, CampaignRecord, ClosedWave, NodeRecord, ProofRecord, TaskRecord, Wave,
 };
+
+pub use verdicts::is_asked_again;
 
 use crate::nodeset::NodeSet;
 use crate::params::Setup;

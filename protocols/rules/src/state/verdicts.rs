@@ -11,6 +11,16 @@ use super::apply::{Evidence, differs, not_allowed};
 use super::judge::Judgement;
 use super::{ApplyError, Judge, ProofRecord, State};
 
+/// Marks the numbers of tasks that are asked again, because the checks of an answer agreed that it
+/// is wrong.
+const ASKED_AGAIN: u64 = 1 << 63;
+
+/// Whether a task takes the place of one whose answer was refuted.
+#[must_use]
+pub fn is_asked_again(spec: &TaskSpec) -> bool {
+    spec.kind == TaskKind::Infer && spec.nonce & ASKED_AGAIN != 0
+}
+
 impl State {
     pub(super) fn apply_receipts(
         &mut self,
@@ -86,6 +96,10 @@ impl State {
                 self.count(row, winner.is_some());
             }
             self.finish(id, winner);
+            let checks_agree = rows.iter().any(|row| row.verdict == Verdict::Accepted);
+            if winner.is_none() && checks_agree {
+                self.derive_again(id);
+            }
         }
         self.verdict_number = number;
         Ok(())
@@ -161,6 +175,16 @@ impl State {
         {
             self.derive_refine(id, winner);
         }
+    }
+
+    /// An answer that checks refuted leaves its prompt without one: it is asked again, of whom the
+    /// next draw finds. Under another number, which no campaign gives by itself.
+    fn derive_again(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get(&id).filter(|task| task.spec.kind == TaskKind::Infer)
+        else {
+            return;
+        };
+        self.derived.push(TaskSpec { nonce: ASKED_AGAIN | task.order, ..task.spec.clone() });
     }
 
     /// An accepted page calls for a refine task; its input is at those who fetched these bytes.

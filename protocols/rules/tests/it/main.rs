@@ -5,4 +5,6 @@ mod beacon;
 #[cfg(test)]
 mod draw;
 #[cfg(test)]
+mod fingerprints;
+#[cfg(test)]
 mod settlement;

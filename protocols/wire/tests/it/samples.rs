@@ -9,8 +9,8 @@ use openledger_wire::identity::{Binding, Delegation, Registration, Revocation};
 use openledger_wire::phrase::Phrase;
 use openledger_wire::profile::{BeaconSource, ChainContact, CoordinatorContact, Profile};
 use openledger_wire::proof::{
-    Commit, FetchOutput, InferFinish, InferOutput, Proof, ProofBody, RefineOutput, ServeOutput,
-    TrainOutput, ValidateOutput,
+    Commit, FetchOutput, InferCheck, InferEvidence, InferFinish, InferOutput, Proof, ProofBody,
+    RefineOutput, ServeOutput, TrainOutput, ValidateOutput,
 };
 use openledger_wire::task::{
     Campaign, FetchTask, InferTask, RefineTask, ServeTask, TaskKind, TaskSpec, TrainTask,
@@ -201,6 +201,7 @@ pub(crate) fn works() -> Vec<Work> {
                 finish: InferFinish::End,
                 fingerprint: blob("activations"),
                 backend: text("cpu-reference-1"),
+                evidence: None,
             }),
             blob("prompt"),
         ),
@@ -393,4 +394,27 @@ pub(crate) fn sealed_raw(domain: &str, body: &[u8], key: &NodeKey) -> Envelope {
 /// Canonical bytes of a value.
 pub(crate) fn bytes_of<T: serde::Serialize>(value: &T) -> Vec<u8> {
     encode(value).unwrap()
+}
+
+/// An answer with its fingerprint, and what a check of it found.
+pub(crate) fn infer_with_evidence() -> (InferOutput, InferOutput) {
+    let bytes = |salt: u8| Blob::new((0..36).map(|at| at ^ salt).collect::<Vec<_>>()).unwrap();
+    let fingerprint = bytes(0);
+    let answer = InferOutput {
+        tokens: list(vec![7_042, 30, 198, 2]),
+        logprobs_micro: list(vec![-1_204_112, -90_001, 0, -15_250_000]),
+        finish: InferFinish::End,
+        fingerprint: BlobId::of(&fingerprint),
+        backend: text("wgpu-1"),
+        evidence: Some(InferEvidence { fingerprint, check: None }),
+    };
+    let check = InferCheck { slacks_micro: list(vec![0, 0, 1_207, 0]), effect: bytes(0x55) };
+    let evidence = InferEvidence { fingerprint: bytes(0x80), check: Some(check) };
+    let checked = InferOutput {
+        fingerprint: BlobId::of(&evidence.fingerprint),
+        backend: text("cpu-int12-2"),
+        evidence: Some(evidence),
+        ..answer.clone()
+    };
+    (answer, checked)
 }
