@@ -10,12 +10,13 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use openledger_wire::task::TaskKind;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use toml_edit::{DocumentMut, Item};
+use toml_edit::{DocumentMut, Item, TableLike};
 
 use crate::api::ApiConfig;
 use crate::data_dir::{self, DataDirError};
 use crate::limits;
-use crate::serving::{InferenceConfig, ModelsConfig};
+use crate::serving::upstream::config::check as check_upstreams;
+use crate::serving::{InferenceConfig, ModelsConfig, UpstreamConfig};
 
 /// Prefix of variables that set a value: `OPENLEDGER_NODE_WORK__PARALLEL=2`.
 pub const ENV_PREFIX: &str = "OPENLEDGER_NODE_";
@@ -34,6 +35,8 @@ pub struct Config {
     pub models: ModelsConfig,
     /// What computes their answers, and how.
     pub inference: InferenceConfig,
+    /// Servers of the owner that answer calls, too.
+    pub upstream: Vec<UpstreamConfig>,
     /// How applications and peers may use them.
     pub api: ApiConfig,
     /// What is logged.
@@ -213,7 +216,10 @@ impl Config {
             }
         }
         self.models.check().map_err(|(key, value, remedy)| unfit(key, value, remedy))?;
+        self.inference.check().map_err(|(key, value, remedy)| unfit(key, value, remedy))?;
         self.api.check().map_err(|(key, value, remedy)| unfit(key, value, remedy))?;
+        let upstreams = check_upstreams(&self.upstream);
+        upstreams.map_err(|(key, value, remedy)| unfit(key, value, remedy))?;
         for (key, hosts) in [("hosts.allow", &self.hosts.allow), ("hosts.deny", &self.hosts.deny)] {
             if hosts.len() > limits::HOSTS_MAX {
                 let remedy = format!("use at most {} entries", limits::HOSTS_MAX);
@@ -248,12 +254,12 @@ impl Config {
         [TaskKind::Fetch, TaskKind::Refine, TaskKind::Infer].into_iter().filter(wants).collect()
     }
 
-    /// The same with secrets hidden, as it may be shown: what stands for a key of the API is none
-    /// itself, so that a copy of what was shown is refused and not used.
+    /// The same with secrets hidden, as it may be shown: what stands for a key is none itself, so that a copy of what was shown is refused and not used.
     #[must_use]
     pub fn shown(&self) -> Self {
         let api = ApiConfig { keys: self.api.hidden_keys(), ..self.api.clone() };
-        Self { api, ..self.clone() }
+        let upstream = self.upstream.iter().map(UpstreamConfig::shown).collect();
+        Self { api, upstream, ..self.clone() }
     }
 
     /// All keys with their values, as TOML.
@@ -284,9 +290,12 @@ pub fn set(path: &Path, key: &str, value: &str) -> Result<Config, ConfigError> {
         place: place.to_owned(),
         reason: "keys have the form section.name".to_owned(),
     };
-    let (section, name) = key.split_once('.').ok_or_else(unknown)?;
-    let section = document.entry(section).or_insert_with(toml_edit::table);
-    let section = section.as_table_like_mut().ok_or_else(unknown)?;
+    let (sections, name) = key.rsplit_once('.').ok_or_else(unknown)?;
+    let mut section: &mut dyn TableLike = document.as_table_mut();
+    for part in sections.split('.') {
+        let inner = section.entry(part).or_insert_with(toml_edit::table);
+        section = inner.as_table_like_mut().ok_or_else(unknown)?;
+    }
     let mut new = value_of(value);
     match section.get_mut(name).and_then(Item::as_value_mut) {
         Some(old) => {
@@ -345,6 +354,10 @@ fn value_error(error: figment::Error, place: String) -> ConfigError {
         // The words of others about a value repeat it, and a key is a secret.
         _ if error.path.iter().map(String::as_str).take(2).eq(["api", "keys"]) => {
             (error.path.clone(), "it must be a list of texts, such as [\"KEY\"]".to_owned())
+        }
+        _ if error.path.first().is_some_and(|first| first == "upstream") => {
+            let reason = "it is of another type; `[[upstream]]` begins each server, with url = \"http://...\"";
+            (error.path.clone(), reason.to_owned())
         }
         kind => (error.path.clone(), kind.to_string()),
     };

@@ -119,6 +119,8 @@ pub const DOCTOR_CHECK_TIME_MAX: Duration = Duration::from_millis(3_000);
 pub const DOCTOR_OUTSIDE_TIME_MAX: Duration = Duration::from_secs(5);
 /// An answer of a coordinator's status that `doctor` reads; real ones have half a KiB.
 pub const DOCTOR_BODY_BYTES_MAX: usize = 64 * 1024;
+/// A look of `doctor` for one device: drivers that answer at all do so in a second.
+pub const DOCTOR_DEVICE_TIME_MAX: Duration = Duration::from_millis(2_200);
 /// Networks that `doctor` looks at in one run: each means a dozen sockets.
 pub const DOCTOR_NETWORKS_MAX: usize = 8;
 /// Addresses to start from that `doctor` dials, as many as a profile holds.
@@ -205,6 +207,29 @@ pub const STRIKE_TIME: Duration = Duration::from_secs(3_600);
 pub const SUSPECTS_MAX: usize = 1_024;
 /// A worker that may not start again for longer than this is not waited for.
 pub const WORKER_WAIT_MAX: Duration = Duration::from_secs(3);
+/// First rest of a backend that does not work; doubles up to the next figure.
+pub const BACKEND_REST_MIN: Duration = Duration::from_secs(300);
+/// Longest rest of a backend that does not work: a driver that was mended is found within hours.
+pub const BACKEND_REST_MAX: Duration = Duration::from_secs(4 * 3_600);
+/// Deaths of a backend's workers within [`BACKEND_DEATHS_TIME`] after which it rests: one may be an
+/// input's fault, which the next backend then gets as well.
+pub const BACKEND_DEATHS_MAX: usize = 2;
+/// How long a death is held against a backend.
+pub const BACKEND_DEATHS_TIME: Duration = Duration::from_secs(600);
+/// Notes of backends that do not run a model.
+pub const BACKEND_NOTES_MAX: usize = 64;
+/// A look for a device: drivers take seconds to start on some machines.
+pub const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often it is looked whether a device is to be looked for.
+pub const DEVICES_EVERY: Duration = Duration::from_secs(5);
+/// Failed steps in a row after which a worker on a device ends: the device is lost.
+pub const DEVICE_FAILURES_MAX: u32 = 4;
+/// Adapters that are read ahead of the engine: the next ones while one is stored.
+pub const ADAPTERS_AHEAD: usize = 4;
+/// The longest that a worker waits without looking at deadlines.
+pub const INFER_WAIT_MAX: Duration = Duration::from_millis(50);
+/// Milliseconds between two looks for adapters that nobody uses.
+pub const IDLE_LOOK_MS: u64 = 5_000;
 /// Inference tasks in progress at the same time: few, so that calls of people find room.
 pub const INFER_TASKS_MAX: usize = 4;
 /// A whole inference task, with fetching what it needs.
@@ -299,5 +324,43 @@ pub const API_TOP_LOGPROBS_MAX: u64 = 20;
 pub const HUB_TRIES_MAX: u32 = 4;
 /// The wait before a download goes on, longer each time.
 pub const HUB_WAIT: Duration = Duration::from_millis(500);
+/// A hub's list of a repository's files, in bytes; the longest have some hundred.
+pub const HUB_LISTING_BYTES_MAX: usize = 4 << 20;
+/// Files with weights of a model that are downloaded together.
+pub const HUB_FILES_MAX: usize = 128;
+/// Upstream servers of a node.
+pub const UPSTREAMS_MAX: usize = 16;
+/// Models and adapters of one upstream server that are looked at.
+pub const UPSTREAM_MODELS_MAX: usize = 1_024;
+/// A name of an upstream server's model, as announcements bound it.
+pub const UPSTREAM_NAME_LEN_MAX: usize = 64;
+/// A key for an upstream server.
+pub const UPSTREAM_KEY_LEN_MAX: usize = 4_096;
+/// An upstream server's list of models, in bytes: a thousand of them at a kilobyte each.
+pub const UPSTREAM_LIST_BYTES_MAX: usize = 2 << 20;
+/// What an upstream server says in place of an answer, in bytes.
+pub const UPSTREAM_ERROR_BYTES_MAX: usize = 64 * 1024;
+/// One line of an upstream server's stream: a token with 20 others takes 3 kB.
+pub const UPSTREAM_LINE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of an upstream server's stream for each token that was asked for.
+pub const UPSTREAM_TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// An upstream server's whole answer, in bytes.
+pub const UPSTREAM_ANSWER_BYTES_MAX: usize = 128 << 20;
+/// How often an upstream server is asked what it has.
+pub const UPSTREAM_LOOK_EVERY: Duration = Duration::from_secs(15);
+/// What an upstream server said that it has is believed for so long: six questions without answer.
+pub const UPSTREAM_FRESH_MS: u64 = 90 * 1_000;
+/// How long an upstream server may take to list its models.
+pub const UPSTREAM_LIST_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a connection to an upstream server may take.
+pub const UPSTREAM_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long an upstream server may take to begin: its queue may be long.
+pub const UPSTREAM_BEGIN_TIME_MAX: Duration = Duration::from_secs(300);
+/// Silence of an upstream server in the middle of an answer: prompts of others may be run first.
+pub const UPSTREAM_STALL: Duration = Duration::from_secs(120);
+/// How long the usage is waited for after an answer's end.
+pub const UPSTREAM_USAGE_TIME_MAX: Duration = Duration::from_secs(2);
+/// The longest that a caller is told to wait by an upstream server.
+pub const UPSTREAM_AFTER_MS_MAX: u32 = 600_000;
 /// Silence of a hub before the connection is taken for dead.
 pub const HUB_STALL: Duration = Duration::from_secs(30);

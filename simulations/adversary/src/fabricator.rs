@@ -138,7 +138,14 @@ mod tests {
             role: Role::Replica,
             deadline: UnixMs(1),
         };
-        LeasedTask { lease, round: Round(1), spec, holders: List::default(), backend: None }
+        LeasedTask {
+            lease,
+            round: Round(1),
+            spec,
+            holders: List::default(),
+            backend: None,
+            answer: None,
+        }
     }
 
     fn fabricator(habit: Habit) -> (Fabricator, tempfile::TempDir) {

@@ -17,7 +17,27 @@ pub fn seconds() -> Option<f64> {
 /// Bytes of this process that are in memory; `None` where the system does not say.
 #[must_use]
 pub fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    status("VmRSS:")
+}
+
+/// Those of them that are of mapped files: the system can take them back at any time.
+#[must_use]
+pub fn resident_files() -> Option<u64> {
+    status("RssFile:")
+}
+
+/// Bytes of the machine that programs can still have; `None` where the system does not say.
+#[must_use]
+pub fn available() -> Option<u64> {
+    field("/proc/meminfo", "MemAvailable:")
+}
+
+fn status(name: &str) -> Option<u64> {
+    field("/proc/self/status", name)
+}
+
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }

@@ -10,6 +10,7 @@ pub mod accuracy;
 pub mod adapters;
 pub mod cpu;
 pub mod fingerprints;
+pub mod gpu;
 pub mod limits;
 pub mod memory;
 pub mod parity;
@@ -23,4 +24,4 @@ pub mod tiers;
 mod varint;
 
 pub use peer::{Peer, PeerError};
-pub use subject::{Class, MissingError, Subject};
+pub use subject::{Choice, Class, MissingError, Subject};

@@ -3,14 +3,19 @@
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use openledger_bench_inference::fingerprints::{self, Part};
+use openledger_bench_inference::memory::held::{self, Holding};
+use openledger_bench_inference::subject::Choice;
 use openledger_bench_inference::{
-    MissingError, Subject, accuracy, fingerprints, memory, parity, soak, speed, tiers,
+    MissingError, Subject, accuracy, gpu, memory, parity, soak, speed, tiers,
 };
+use openledger_sim::Figures;
+use openledger_sim::figures::Kind;
 
 /// Compares the inference engine with llama.cpp on one model file.
 #[derive(Parser)]
@@ -32,22 +37,57 @@ struct Arguments {
     model: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Subcommand)]
 enum Benchmark {
     /// Token ids and likeliest tokens, held against llama.cpp's.
     Parity,
     /// Tokens a second, beside llama.cpp's.
-    Inference,
+    Inference {
+        /// What computes.
+        #[arg(long, value_enum, default_value_t = Choice::Cpu)]
+        backend: Choice,
+    },
     /// Logits held against the model's definition in 64 bits, beside llama.cpp's.
-    Accuracy,
+    Accuracy {
+        /// One backend; all that this machine has without.
+        #[arg(long, value_enum)]
+        backend: Option<Choice>,
+        /// A context of thousands of tokens, in place of the rest.
+        #[arg(long, conflicts_with = "quick")]
+        long: bool,
+    },
     /// Adapters from disk into memory and out, a thousand held, ten thousand stored.
-    Adapters,
+    Adapters {
+        /// What computes.
+        #[arg(long, value_enum, default_value_t = Choice::Cpu)]
+        backend: Choice,
+    },
     /// Bytes of an engine with 32 adapters and 32 long sequences, beside llama.cpp's.
     Memory,
     /// Twice the load that the engine can carry, for ten minutes.
-    Soak,
+    Soak {
+        /// What computes.
+        #[arg(long, value_enum, default_value_t = Choice::Cpu)]
+        backend: Choice,
+    },
     /// Honest answers and cheats, told apart by what they claim to have computed.
-    Fingerprints,
+    Fingerprints {
+        /// Part K of N alone; what it found is JSON on standard output, to be kept in a file.
+        #[arg(long, value_name = "K/N")]
+        part: Option<Part>,
+        /// Puts parts together that were run before.
+        #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "part")]
+        merge: Vec<PathBuf>,
+    },
+    /// A graphics processor: its bandwidth, and what decoding makes of it.
+    Gpu {
+        /// Takes one that is software, too.
+        #[arg(long)]
+        software: bool,
+    },
+    /// Holds an engine and says what it takes: a part of `memory`.
+    #[command(hide = true)]
+    Hold(Holding),
 }
 
 /// The code of an exit for want of the model or the peer.
@@ -70,27 +110,66 @@ fn say(text: &str) {
 }
 
 fn command(arguments: &Arguments) -> Result<ExitCode> {
-    let run = match arguments.benchmark {
-        Benchmark::Parity => parity::run,
-        Benchmark::Inference => speed::run,
-        Benchmark::Accuracy => accuracy::run,
-        Benchmark::Fingerprints => fingerprints::run,
-        Benchmark::Adapters => tiers::run,
-        Benchmark::Memory => memory::run,
-        Benchmark::Soak => soak::run,
-    };
-    let model = arguments.model.as_deref();
-    let subject = match arguments.benchmark {
-        Benchmark::Parity | Benchmark::Inference | Benchmark::Accuracy | Benchmark::Memory => {
-            Subject::find(model)?
+    let (model, quick) = (arguments.model.as_deref(), arguments.quick);
+    let beside = || Subject::find(model);
+    let alone = || Subject::alone(model);
+    let figures = match &arguments.benchmark {
+        Benchmark::Parity => parity::run(&beside()?, quick, &mut say)?,
+        Benchmark::Inference { backend } => {
+            speed::run(&beside()?.with(Some(*backend)), quick, backend.kind(), &mut say)?
         }
-        Benchmark::Adapters | Benchmark::Fingerprints | Benchmark::Soak => Subject::alone(model)?,
+        Benchmark::Accuracy { backend, long } => {
+            let asked = accuracy::Asked { quick, backend: backend.map(Choice::kind), long: *long };
+            let subjects = accuracy_subjects(model, &asked)?.into_iter();
+            let subjects: Vec<Subject> = subjects.map(|subject| subject.with(*backend)).collect();
+            accuracy::run(&subjects, &asked, &mut say)?
+        }
+        Benchmark::Adapters { backend } => {
+            tiers::run(&alone()?.with(Some(*backend)), quick, backend.kind(), &mut say)?
+        }
+        Benchmark::Memory => memory::run(&beside()?, quick, &mut say)?,
+        Benchmark::Soak { backend } => {
+            soak::run(&alone()?.with(Some(*backend)), quick, backend.kind(), &mut say)?
+        }
+        Benchmark::Fingerprints { part: Some(part), .. } => {
+            let found = fingerprints::run_part(&alone()?, quick, *part, &mut say)?;
+            println!("{}", serde_json::to_string(&found)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Benchmark::Fingerprints { merge, .. } if !merge.is_empty() => {
+            fingerprints::merge(&alone()?, merge)?
+        }
+        Benchmark::Fingerprints { .. } => fingerprints::run(&alone()?, quick, &mut say)?,
+        Benchmark::Gpu { software } => gpu::run(&alone()?, quick, *software, &mut say)?,
+        Benchmark::Hold(holding) => {
+            println!("{}", serde_json::to_string(&held::run(&alone()?, holding)?)?);
+            return Ok(ExitCode::SUCCESS);
+        }
     };
-    let figures = run(&subject, arguments.quick, &mut say)?;
-    if arguments.json {
-        println!("{}", serde_json::to_string(&figures)?);
+    show(&figures, arguments.json)
+}
+
+/// The model, and in whole runs that name none the second one too, where it was set up.
+fn accuracy_subjects(model: Option<&Path>, asked: &accuracy::Asked) -> Result<Vec<Subject>> {
+    let mut subjects = vec![Subject::find(model)?];
+    if model.is_none() && !asked.quick && !asked.long {
+        match Subject::second() {
+            Some(path) => subjects.push(Subject::find(Some(&path))?),
+            None => {
+                say("without the second model: `openledger-sim setup peers gemma3-270m` brings it")
+            }
+        }
+    }
+    Ok(subjects)
+}
+
+/// Shows figures. Times have bars to stand beside; they decide nothing.
+fn show(figures: &Figures, json: bool) -> Result<ExitCode> {
+    if json {
+        println!("{}", serde_json::to_string(figures)?);
     } else {
         print!("{}", figures.lines());
     }
-    Ok(if figures.ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let fine = figures.figures.iter().all(|figure| figure.ok || figure.kind == Kind::Timed);
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -97,9 +97,9 @@ pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result
     let tokens = sequences.tokens.as_slice();
     let positions = sequences.positions();
     note(&format!("our reference: {positions} positions"));
-    let ours = likeliest(&mut subject.engine_of(Class::Reference, subject.cores)?, tokens)?;
+    let ours = likeliest(&mut subject.engine_of(Class::REFERENCE, subject.cores)?, tokens)?;
     note(&format!("our engine as shipped: {positions} positions"));
-    let served = likeliest(&mut subject.engine_of(Class::Cpu, subject.cores)?, tokens)?;
+    let served = likeliest(&mut subject.engine_of(Class::CPU, subject.cores)?, tokens)?;
     let mut theirs = |arithmetic, what: &str| {
         note(&format!("llama.cpp {what}: {positions} positions"));
         peer.ask::<Predictions>(&Request::Predict { arithmetic, sequences: tokens })

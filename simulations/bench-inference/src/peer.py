@@ -107,28 +107,51 @@ class Peer:
         llama.scores[: len(tokens)].astype("<f4").tofile(path)
         return {}
 
+    def late_logits(self, tokens, first, path):
+        """As shipped, of the positions from `first` on, after a prompt of any length."""
+        self.llama.clear()
+        lane = self.lane([tokens], 0)
+        with open(path, "wb") as file:
+            for start in range(0, len(tokens), PREDICTED_BATCH):
+                end = min(start + PREDICTED_BATCH, len(tokens))
+                lane.run([(tokens[at], at, 0, at >= first) for at in range(start, end)])
+                for logits in lane.outputs:
+                    logits.astype("<f4").tofile(file)
+        lane.close()
+        return {}
+
     def memory(self, adapters, sequences, tokens):
-        """Bytes beyond those of Python itself, after a full batch was run with each adapter."""
+        """Bytes beyond those of Python itself, after each thing that is put there. Keys and values
+        are zeroed, so all of them are there once the context is."""
         self.llama.clear()
         before = resident()
+        at = {}
+        self.load()
+        at["model"] = resident() - before
+        files = [self.adapter(path) for path in adapters]
+        at["adapters"] = resident() - before
         first = list(range(1, min(tokens, PREDICTED_BATCH)))
         lane = self.lane([first] + [[1]] * (sequences - 1), tokens - len(first))
-        for path in adapters:
-            lane.adapt(self.adapter(path))
+        at["context"] = resident() - before
+        # Their numbers are there since they were read; a step takes no more with another.
+        lane.adapt(files[0])
         lane.prefill()
-        bytes = resident() - before
+        at["ran"] = resident() - before
         lane.close()
-        return {"bytes": bytes}
+        return at
 
     # How fast.
 
-    def lane(self, prompts, steps, adapter=None):
+    def load(self):
         if self.model is None:
             self.llama.clear()
             parameters = llama_cpp.llama_model_default_params()
             self.model = llama_cpp.llama_model_load_from_file(self.path.encode(), parameters)
             if not self.model:
                 raise RuntimeError(f"cannot load {self.path}")
+
+    def lane(self, prompts, steps, adapter=None):
+        self.load()
         return Lane(self, prompts, steps, adapter)
 
     def adapter(self, path):
@@ -151,6 +174,45 @@ class Peer:
             lane.close()
         return took
 
+    def turns(self, prompts, steps, adapters):
+        """All in one context, whose adapter is changed for each sequence's step: nobody waits."""
+        lane = self.lane(prompts, steps)
+        files = [self.adapter(path) for path in adapters]
+
+        def each(work):
+            for number, adapter in enumerate(files):
+                lane.adapt(adapter)
+                work([number])
+
+        each(lane.prefill)
+        took = timed(lambda: [each(lane.step) for _ in range(steps)])
+        lane.close()
+        return took
+
+    def serve(self, prompts, steps, adapters):
+        """As llama.cpp's own server schedules (`server_slot::can_batch_with` and the loop over its
+        slots in tools/server/server-context.cpp): those with one adapter step together, and those
+        with another wait until the first have ended. One adapter file for each, or one for all."""
+        lane = self.lane(prompts, steps)
+        files = [self.adapter(path) for path in adapters]
+        everyone = range(len(prompts))
+        groups = [[number] for number in everyone] if len(files) > 1 else [list(everyone)]
+        begun = time.monotonic()
+        first = [0.0] * len(prompts)
+
+        def all():
+            for group, adapter in zip(groups, files, strict=True):
+                lane.adapt(adapter)
+                lane.prefill(group)
+                for number in group:
+                    first[number] = time.monotonic() - begun
+                for _ in range(steps - 1):
+                    lane.step(group)
+
+        took = timed(all)
+        lane.close()
+        return {**took, "first": first}
+
     def prefill(self, prompt):
         lane = self.lane([prompt], 1)
         took = timed(lane.prefill)
@@ -167,7 +229,7 @@ class Lane:
         tokens = sum(self.position)
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_seq_max = len(prompts)
-        parameters.n_ctx = len(prompts) * (max(self.position) + steps)
+        parameters.n_ctx = len(prompts) * (max(self.position) + max(steps, 1))
         parameters.n_batch = max(tokens, PREDICTED_BATCH)
         parameters.n_threads = parameters.n_threads_batch = peer.threads
         self.context = llama_cpp.llama_init_from_model(peer.model, parameters)
@@ -178,7 +240,8 @@ class Lane:
         self.batch = llama_cpp.llama_batch_init(max(tokens, len(prompts)), 0, 1)
         vocabulary = llama_cpp.llama_model_get_vocab(peer.model)
         self.shape = (llama_cpp.llama_vocab_n_tokens(vocabulary),)
-        self.following = []
+        self.outputs = []
+        self.following = [None] * len(prompts)
 
     def adapt(self, adapter):
         one = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
@@ -198,24 +261,29 @@ class Lane:
             batch.logits[at] = wanted
         if llama_cpp.llama_decode(self.context, batch) != 0:
             raise RuntimeError("cannot run a step")
-        self.following = []
-        for at, row in enumerate(rows):
-            if row[3]:
+        self.outputs = []
+        for at, (_, _, sequence, wanted) in enumerate(rows):
+            if wanted:
                 logits = llama_cpp.llama_get_logits_ith(self.context, at)
                 logits = numpy.ctypeslib.as_array(logits, shape=self.shape)
-                self.following.append(int(logits.argmax()))
+                self.outputs.append(logits)
+                self.following[sequence] = int(logits.argmax())
 
-    def prefill(self):
+    def prefill(self, sequences=None):
+        """The prompts of some sequences; of all, if none are named."""
         rows = []
-        for sequence, prompt in enumerate(self.prompts):
+        for sequence in range(len(self.prompts)) if sequences is None else sequences:
+            prompt = self.prompts[sequence]
             last = len(prompt) - 1
             rows += [(token, at, sequence, at == last) for at, token in enumerate(prompt)]
         self.run(rows)
 
-    def step(self):
-        numbered = enumerate(zip(self.following, self.position))
-        self.run([(token, position, number, True) for number, (token, position) in numbered])
-        self.position = [position + 1 for position in self.position]
+    def step(self, sequences=None):
+        """A token for each of some sequences; for all, if none are named."""
+        sequences = range(len(self.prompts)) if sequences is None else sequences
+        self.run([(self.following[n], self.position[n], n, True) for n in sequences])
+        for number in sequences:
+            self.position[number] += 1
 
     def close(self):
         llama_cpp.llama_batch_free(self.batch)
@@ -236,7 +304,7 @@ def timed(work):
 def answer(peer, line):
     request = json.loads(line)
     name = request.pop("request")
-    return getattr(peer, name)(**request)
+    return getattr(peer, name.replace("-", "_"))(**request)
 
 
 def main():

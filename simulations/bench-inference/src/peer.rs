@@ -89,7 +89,16 @@ pub enum Request<'a> {
         /// The file.
         path: &'a Path,
     },
-    /// What a context of so many sequences takes, with adapters loaded.
+    /// The logits from a position on, likewise, after a prompt of any length.
+    LateLogits {
+        /// Token ids.
+        tokens: &'a [u32],
+        /// The position.
+        first: usize,
+        /// The file.
+        path: &'a Path,
+    },
+    /// What a context of so many sequences takes, with adapters loaded: bytes after each part.
     Memory {
         /// Adapter files.
         adapters: &'a [std::path::PathBuf],
@@ -107,6 +116,24 @@ pub enum Request<'a> {
         /// An adapter file for each sequence; none, and all step together on the base.
         adapters: &'a [std::path::PathBuf],
     },
+    /// Times steps in one context whose adapter is changed for each sequence in turn.
+    Turns {
+        /// What each sequence begins with.
+        prompts: &'a [Vec<u32>],
+        /// Steps.
+        steps: usize,
+        /// An adapter file for each.
+        adapters: &'a [std::path::PathBuf],
+    },
+    /// Times requests from their prompts to their last tokens, as llama.cpp's server schedules.
+    Serve {
+        /// What each begins with.
+        prompts: &'a [Vec<u32>],
+        /// Tokens of each answer.
+        steps: usize,
+        /// An adapter file for each, or one for all.
+        adapters: &'a [std::path::PathBuf],
+    },
     /// Times the way of a prompt to its first token.
     Prefill {
         /// The prompt.
@@ -121,8 +148,11 @@ impl Request<'_> {
             Self::Tokenize { .. } => "tokenize",
             Self::Predict { .. } => "predict",
             Self::Logits { .. } => "logits",
+            Self::LateLogits { .. } => "late-logits",
             Self::Memory { .. } => "memory",
             Self::Decode { .. } => "decode",
+            Self::Turns { .. } => "turns",
+            Self::Serve { .. } => "serve",
             Self::Prefill { .. } => "prefill",
         }
     }
@@ -144,6 +174,24 @@ pub struct Took {
     pub seconds: f64,
     /// Seconds on processors, of all threads together.
     pub cpu_seconds: f64,
+}
+
+/// What requests took that were served together.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Served {
+    /// Of each request, seconds until its first token.
+    pub first: Vec<f64>,
+    /// All of them.
+    #[serde(flatten)]
+    pub took: Took,
+}
+
+impl Served {
+    /// Seconds until the last of the first tokens.
+    #[must_use]
+    pub fn worst(&self) -> f64 {
+        self.first.iter().copied().fold(0.0, f64::max)
+    }
 }
 
 /// The process.

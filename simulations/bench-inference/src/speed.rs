@@ -2,24 +2,31 @@
 //!
 //! In each round every case is run by us and then by the peer, on one thread each; medians over the
 //! rounds are shown. (Started under `taskset -c N`, both stay on one core.) All figures are timed:
-//! none has a bar. The engine is the one that nodes serve with, in its default class; the reference
-//! of 32-bit numbers is timed beside it where it says what rounding to 12 bits buys.
+//! those of a whole run stand beside the bars that they are meant to meet, and decide nothing. The
+//! engine is the one that nodes serve with, in its default class, or that of another backend; the
+//! reference of 32-bit numbers is timed beside the CPU's where it says what rounding buys.
+
+mod served;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use openledger_inference::{Engine, Event, Request as Ask, SequenceId};
+use openledger_inference::{BackendKind, Engine, Event, Request as Ask, SequenceId};
 use openledger_models::{SpecialTokens, Tokenizer};
 use openledger_sim::figures::{Figures, Kind};
 use openledger_wire::ids::BlobId;
 
-use crate::adapters;
+use crate::adapters::{self, Width};
 use crate::cpu;
-use crate::limits::{FULL, PROMPT_TOKENS, QUICK, Sizes, TIMED_ADAPTER_RANK};
+use crate::limits::{
+    ADAPTERS_SHARE_MIN, DECODE_RATIO_MIN, FULL, PREFILL_RATIO_MIN, PROMPT_TOKENS, QUICK, Sizes,
+    TIMED_ADAPTER_RANK, TURNS_RATIO_MIN,
+};
 use crate::peer::{Peer, Request, Took};
 use crate::subject::{Class, Subject};
+use served::Meals;
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +69,18 @@ impl Case {
     /// What the peer is, and how it differs.
     fn peer(self, name: &str) -> String {
         match self {
-            Self::Adapters(_) => format!("{name}, a context for each adapter, in turn"),
+            Self::Adapters(_) => format!("{name}, one context, its adapter changed in turn"),
             Self::Decode(_) | Self::Prefill => name.to_owned(),
+        }
+    }
+
+    /// The least pace beside the peer's.
+    const fn bar(self) -> Option<f64> {
+        match self {
+            Self::Decode(1) => Some(DECODE_RATIO_MIN),
+            Self::Decode(_) => None,
+            Self::Adapters(_) => Some(TURNS_RATIO_MIN),
+            Self::Prefill => Some(PREFILL_RATIO_MIN),
         }
     }
 
@@ -76,7 +93,8 @@ impl Case {
 /// The engines, ready.
 struct Bench {
     engine: Engine,
-    reference: Engine,
+    /// Beside the CPU's fast backend alone.
+    reference: Option<Engine>,
     peer: Peer,
     sizes: Sizes,
     text: Vec<u32>,
@@ -85,30 +103,34 @@ struct Bench {
     _folder: tempfile::TempDir,
 }
 
-/// Runs it; `note` hears what is being done.
+/// Runs it on a backend; `note` hears what is being done.
 ///
 /// # Errors
 /// A peer or an engine that fails.
-pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result<Figures> {
+pub fn run(
+    subject: &Subject,
+    quick: bool,
+    backend: BackendKind,
+    note: &mut dyn FnMut(&str),
+) -> Result<Figures> {
     let sizes = if quick { QUICK } else { FULL };
     let threads = sizes.threads.unwrap_or(subject.cores);
     let begun = Instant::now();
     let mut figures = Figures::new("inference");
     figures.show("model", subject.file_name(), "", Kind::Timed);
     note("starting llama.cpp");
-    let mut bench = Bench::new(subject, sizes, threads)?;
+    let mut bench = Bench::new(subject, sizes, threads, backend)?;
     let mut runs: Vec<Runs> = Case::all(&sizes).into_iter().map(Runs::of).collect();
+    let mut meals = Meals::default();
     let mut rounds = 0u64;
     while rounds < sizes.rounds as u64 && (rounds == 0 || begun.elapsed() < sizes.time) {
         rounds += 1;
-        note(&format!("round {rounds} of {}", sizes.rounds));
-        for Runs { case, ours, theirs, reference } in &mut runs {
-            ours.push(ours_of(&mut bench.engine, &bench.text, &sizes, *case)?);
-            theirs.push(bench.theirs(*case)?);
-            if case.has_reference() {
-                reference.push(ours_of(&mut bench.reference, &bench.text, &sizes, *case)?);
-            }
+        for runs in &mut runs {
+            note(&format!("round {rounds} of {}: {}", sizes.rounds, runs.case.name(&sizes)));
+            bench.round(runs)?;
         }
+        note(&format!("round {rounds} of {}: whole requests", sizes.rounds));
+        meals.round(&mut bench)?;
     }
     figures.show("rounds", rounds, "", Kind::Timed);
     figures.show("threads", threads as u64, "", Kind::Timed);
@@ -119,6 +141,7 @@ pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result
         show(&mut figures, &sizes, &name, runs)?;
     }
     show_share(&mut figures, &sizes, &runs);
+    meals.show(&mut figures, &sizes, &name);
     Ok(figures)
 }
 
@@ -127,28 +150,50 @@ struct Runs {
     case: Case,
     ours: Vec<Took>,
     theirs: Vec<Took>,
+    /// llama.cpp with a context for each adapter: more memory, and no changes.
+    contexts: Vec<Took>,
     reference: Vec<Took>,
 }
 
 impl Runs {
     const fn of(case: Case) -> Self {
-        Self { case, ours: Vec::new(), theirs: Vec::new(), reference: Vec::new() }
+        Self {
+            case,
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            contexts: Vec::new(),
+            reference: Vec::new(),
+        }
+    }
+}
+
+/// The middle one of the seconds on the wall.
+fn seconds(runs: &[Took]) -> f64 {
+    median(runs.iter().map(|took| took.seconds).collect())
+}
+
+/// Gives the last figure a bar, where sizes are those that bars are of.
+fn bar(figures: &mut Figures, sizes: &Sizes, words: String, fine: bool) {
+    if let Some(figure) = figures.figures.last_mut().filter(|_| sizes.sequences >= FULL.sequences) {
+        figure.bar = Some(words);
+        figure.ok = fine;
     }
 }
 
 /// The throughput that is left when every sequence has an adapter of its own.
 fn show_share(figures: &mut Figures, sizes: &Sizes, runs: &[Runs]) {
-    let seconds = |wanted: Case| {
+    let of = |wanted: Case| {
         let runs = runs.iter().find(|runs| runs.case == wanted)?;
-        Some(median(runs.ours.iter().map(|took| took.seconds).collect()))
+        Some(seconds(&runs.ours))
     };
     let many = sizes.sequences;
-    if let (Some(base), Some(adapted)) =
-        (seconds(Case::Decode(many)), seconds(Case::Adapters(many)))
+    if let (Some(base), Some(adapted)) = (of(Case::Decode(many)), of(Case::Adapters(many)))
         && adapted > 0.0
     {
         let name = format!("decode, {many} sequences: share left by {many} adapters");
-        figures.show(&name, rounded(base / adapted), "", Kind::Timed);
+        let share = base / adapted;
+        figures.show(&name, rounded(share), "", Kind::Timed);
+        bar(figures, sizes, format!(">= {ADAPTERS_SHARE_MIN}"), share >= ADAPTERS_SHARE_MIN);
     }
 }
 
@@ -156,20 +201,28 @@ fn show_share(figures: &mut Figures, sizes: &Sizes, runs: &[Runs]) {
 fn show(figures: &mut Figures, sizes: &Sizes, name: &str, runs: &Runs) -> Result<()> {
     let case = runs.case;
     let (what, peer) = (case.name(sizes), case.peer(name));
-    let both = [&runs.ours, &runs.theirs];
-    let medians = |of: fn(&Took) -> f64| both.map(|runs| median(runs.iter().map(of).collect()));
-    let [ours, theirs] = medians(|took| took.seconds);
+    let [ours, theirs] = [&runs.ours, &runs.theirs].map(|runs| seconds(runs));
     ensure!(ours > 0.0 && theirs > 0.0, "time {what}: it took no time ({ours} s, {theirs} s)");
     let rate = |seconds: f64| rounded(case.tokens(sizes) as f64 / seconds);
     figures.beside(&what, rate(ours), "tokens/s", Kind::Timed, &peer, rate(theirs));
+    if let Some(least) = case.bar() {
+        bar(figures, sizes, format!(">= {least} of the peer's"), theirs / ours >= least);
+    }
     let wall = format!("{what}: wall time");
     figures.beside(&wall, rounded(ours), "s", Kind::Timed, &peer, rounded(theirs));
-    let [ours, theirs] = medians(|took| took.cpu_seconds);
-    let busy = format!("{what}: CPU time");
-    figures.beside(&busy, rounded(ours), "s", Kind::Timed, &peer, rounded(theirs));
+    let both = [&runs.ours, &runs.theirs];
+    let [busy, their] = both.map(|runs| median(runs.iter().map(|t| t.cpu_seconds).collect()));
+    let name_of = format!("{what}: CPU time");
+    figures.beside(&name_of, rounded(busy), "s", Kind::Timed, &peer, rounded(their));
+    if !runs.contexts.is_empty() {
+        let peer = format!("{name}, a context for each adapter, in turn");
+        let name_of = format!("{what}: beside contexts");
+        let theirs = rate(seconds(&runs.contexts));
+        figures.beside(&name_of, rate(ours), "tokens/s", Kind::Timed, &peer, theirs);
+    }
     if !runs.reference.is_empty() {
-        let reference = median(runs.reference.iter().map(|took| took.seconds).collect());
-        figures.show(&format!("{what}: the reference"), rate(reference), "tokens/s", Kind::Timed);
+        let reference = rate(seconds(&runs.reference));
+        figures.show(&format!("{what}: the reference"), reference, "tokens/s", Kind::Timed);
     }
     Ok(())
 }
@@ -186,22 +239,40 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Bench {
-    fn new(subject: &Subject, sizes: Sizes, threads: usize) -> Result<Self> {
+    fn new(subject: &Subject, sizes: Sizes, threads: usize, backend: BackendKind) -> Result<Self> {
         let peer = Peer::start(&subject.python, &subject.path, threads)?;
-        let mut engine = subject.engine_of(Class::Cpu, threads)?;
-        let reference = subject.engine_of(Class::Reference, threads)?;
+        let mut engine = subject.engine_of(Class::of(backend), threads)?;
+        let beside = backend == BackendKind::Int12;
+        let reference = beside.then(|| subject.engine_of(Class::REFERENCE, threads)).transpose()?;
         let config = subject.model.config();
         let folder = tempfile::tempdir().context("make a folder for adapters")?;
         let mut files = Vec::new();
         for number in 0..sizes.sequences {
             let adapter = adapters::adapter(config, number as u64, TIMED_ADAPTER_RANK)?;
             let name = format!("adapter-{number}.gguf");
-            files.push(adapters::write(&adapter, config, folder.path(), &name)?);
+            files.push(adapters::write(&adapter, config, folder.path(), &name, Width::F16)?);
             engine.put_adapter(adapter_id(number), adapter)?;
         }
         let text = text(subject.model.tokenizer());
         ensure!(!text.is_empty(), "make prompts: the tokenizer finds no tokens in plain English");
         Ok(Self { engine, reference, peer, sizes, text, files, _folder: folder })
+    }
+
+    /// A case by each, one after the other.
+    fn round(&mut self, runs: &mut Runs) -> Result<()> {
+        let case = runs.case;
+        runs.ours.push(ours_of(&mut self.engine, &self.text, &self.sizes, case)?);
+        runs.theirs.push(self.theirs(case)?);
+        if let Case::Adapters(count) = case {
+            let prompts = prompts(&self.text, count, PROMPT_TOKENS);
+            let (steps, adapters) = (self.sizes.steps, self.files.as_slice());
+            let request = Request::Decode { prompts: &prompts, steps, adapters };
+            runs.contexts.push(self.peer.ask(&request)?);
+        }
+        if let Some(reference) = self.reference.as_mut().filter(|_| case.has_reference()) {
+            runs.reference.push(ours_of(reference, &self.text, &self.sizes, case)?);
+        }
+        Ok(())
     }
 
     fn theirs(&mut self, case: Case) -> Result<Took> {
@@ -214,7 +285,7 @@ impl Bench {
             Case::Adapters(count) => {
                 let prompts = prompts(&self.text, count, PROMPT_TOKENS);
                 let adapters = self.files.as_slice();
-                self.peer.ask(&Request::Decode { prompts: &prompts, steps, adapters })
+                self.peer.ask(&Request::Turns { prompts: &prompts, steps, adapters })
             }
             Case::Prefill => {
                 let prompt = prompts(&self.text, 1, self.sizes.prefill_tokens).concat();
@@ -254,7 +325,7 @@ fn ours_of(engine: &mut Engine, text: &[u32], sizes: &Sizes, case: Case) -> Resu
 }
 
 /// Times steps in which every sequence gets a token; prompts are behind them by then.
-fn decode(
+pub(crate) fn decode(
     engine: &mut Engine,
     prompts: &[Vec<u32>],
     with_adapters: bool,
@@ -305,6 +376,7 @@ fn step(engine: &mut Engine) -> Result<Vec<SequenceId>> {
     Ok(drawn)
 }
 
+/// Seconds of some work, on the wall and on processors.
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<Took> {
     let (begun, before) = (Instant::now(), cpu::seconds());
     work()?;

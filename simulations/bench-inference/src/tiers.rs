@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use openledger_inference::{Engine, EngineOptions, Event, PreparedAdapter, Request, SequenceId};
+use openledger_inference::{BackendKind, Engine, EngineOptions, Event, Request, SequenceId};
 use openledger_models::{Adapter, AdapterBundle, AdapterSpec, ModelConfig, Site, peft};
 use openledger_sim::figures::{Figures, Kind};
 use openledger_sim::random::Random;
@@ -18,8 +18,9 @@ use crate::cpu;
 use crate::limits::{
     FIRST_USE_MS_MAX, HELD_BYTES_MAX, SWITCH_MS_MAX, TIERS, TIERS_QUICK, TierSizes,
 };
+use crate::memory::held::prepared;
 use crate::speed::median;
-use crate::subject::Subject;
+use crate::subject::{Class, Subject};
 
 /// Rank of adapters on all projections.
 const RANK: usize = 16;
@@ -33,48 +34,67 @@ const STRENGTH: f32 = 0.1;
 /// Bytes for adapters on disk that are called one after another: far fewer than all take.
 const SMALL_MEMORY: usize = 64 << 20;
 
-/// Runs it; `note` hears what is being done.
+/// Runs it on a backend; `note` hears what is being done.
 ///
 /// # Errors
 /// An engine that fails, or a disk that is full.
-pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result<Figures> {
+pub fn run(
+    subject: &Subject,
+    quick: bool,
+    backend: BackendKind,
+    note: &mut dyn FnMut(&str),
+) -> Result<Figures> {
+    let tiers = Tiers { subject, class: Class::of(backend) };
     let sizes = if quick { TIERS_QUICK } else { TIERS };
     let mut figures = Figures::new("adapters");
     figures.show("model", subject.file_name(), "", Kind::Timed);
+    figures.show("class", tiers.class.name(), "", Kind::Timed);
     note("from disk to first use");
-    one(subject, &sizes, &mut figures)?;
+    one(&tiers, &sizes, &mut figures)?;
     note(&format!("{} adapters in memory", sizes.held));
-    held(subject, &sizes, &mut figures, note)?;
+    held(&tiers, &sizes, &mut figures, note)?;
     note(&format!("{} adapters on disk", sizes.stored));
-    stored(subject, &sizes, &mut figures, note)?;
+    stored(&tiers, &sizes, &mut figures, note)?;
     Ok(figures)
 }
 
-fn engine(subject: &Subject, adapters_bytes_max: usize) -> Result<Engine> {
-    let options = EngineOptions {
-        threads: subject.cores,
-        sequences_max: 32,
-        adapters_bytes_max,
-        ..EngineOptions::default()
-    };
-    Ok(Engine::new(subject.model.clone(), options)?)
+/// What holds the adapters.
+struct Tiers<'a> {
+    subject: &'a Subject,
+    class: Class,
+}
+
+impl Tiers<'_> {
+    fn config(&self) -> &ModelConfig {
+        self.subject.model.config()
+    }
+
+    fn engine(&self, adapters_bytes_max: usize) -> Result<Engine> {
+        let options = EngineOptions {
+            threads: self.subject.cores,
+            sequences_max: 32,
+            adapters_bytes_max,
+            ..self.class.options()
+        };
+        self.subject.try_engine(options)
+    }
 }
 
 /// Times one adapter's way into the engine, and changes of an adapter that is there.
-fn one(subject: &Subject, sizes: &TierSizes, figures: &mut Figures) -> Result<()> {
-    let config = subject.model.config();
+fn one(tiers: &Tiers<'_>, sizes: &TierSizes, figures: &mut Figures) -> Result<()> {
+    let config = tiers.config();
     let folder = tempfile::tempdir().context("make a folder for adapters")?;
     let files = write(folder.path(), 2, &|seed| adapter_file(config, seed))?;
-    let mut engine = engine(subject, 1 << 30)?;
+    let mut engine = tiers.engine(1 << 30)?;
     let (mut loads, mut switches) = (Vec::new(), Vec::new());
     for round in 0..sizes.rounds {
         let begun = Instant::now();
         let file = files.get(round % files.len()).context("find an adapter's file")?;
-        let prepared = read(&engine, config, file)?;
-        engine.put_prepared(id(round as u64), prepared)?;
+        let ready = prepared(&engine, config, file)?;
+        engine.put_prepared(id(round as u64), ready)?;
         loads.push(begun.elapsed().as_secs_f64() * 1e3);
         answer(&mut engine, &[round as u64])?;
-        let next = read(&engine, config, file)?;
+        let next = prepared(&engine, config, file)?;
         let begun = Instant::now();
         engine.put_prepared(id(round as u64), next)?;
         let sequence = engine.submit(request(round as u64))?;
@@ -100,13 +120,13 @@ const fn quick_or(sizes: &TierSizes, fine: bool) -> bool {
 
 /// As many adapters in memory as a node is to hold, and an answer from each.
 fn held(
-    subject: &Subject,
+    tiers: &Tiers<'_>,
     sizes: &TierSizes,
     figures: &mut Figures,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let config = subject.model.config();
-    let mut engine = engine(subject, HELD_BYTES_MAX as usize)?;
+    let config = tiers.config();
+    let mut engine = tiers.engine(HELD_BYTES_MAX as usize)?;
     for seed in 0..sizes.held {
         engine.put_adapter(id(seed), adapters::adapter(config, seed, RANK)?)?;
         if seed % 100 == 99 {
@@ -122,21 +142,21 @@ fn held(
     figures.show("different answers among them", different.len() as u64, "", Kind::Timed);
     let wanted = format!("<= {HELD_BYTES_MAX}");
     let fine = memory <= HELD_BYTES_MAX;
-    figures.hold("memory of the process", memory, "bytes", Kind::Timed, wanted, fine);
+    figures.hold("memory of the process", memory, "bytes", Kind::Exact, wanted, fine);
     Ok(())
 }
 
 /// Many small ones on disk, a few of which fit into memory; random ones are called.
 fn stored(
-    subject: &Subject,
+    tiers: &Tiers<'_>,
     sizes: &TierSizes,
     figures: &mut Figures,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let config = subject.model.config();
+    let config = tiers.config();
     let folder = tempfile::tempdir().context("make a folder for adapters")?;
     let files = write(folder.path(), sizes.stored, &|seed| small_file(config, seed))?;
-    let mut engine = engine(subject, SMALL_MEMORY)?;
+    let mut engine = tiers.engine(SMALL_MEMORY)?;
     let begun = Instant::now();
     for seed in 0..sizes.stored {
         engine.register_adapter(id(seed));
@@ -161,9 +181,9 @@ fn stored(
         for wanted in engine.wanted() {
             let seed = seed_of(&wanted);
             let file = files.get(seed as usize).context("find an adapter's file")?;
-            let prepared = read(&engine, config, file)?;
+            let ready = prepared(&engine, config, file)?;
             // Without room it is wanted again.
-            let _ = engine.deliver(wanted, prepared);
+            let _ = engine.deliver(wanted, ready);
         }
         for event in engine.step()? {
             match event {
@@ -183,13 +203,8 @@ fn stored(
     let bytes: usize = engine.adapters().iter().map(|(_, _, bytes)| bytes).sum();
     let wanted = format!("<= {SMALL_MEMORY}");
     let fine = bytes <= SMALL_MEMORY;
-    figures.hold("memory of adapters meanwhile", bytes, "bytes", Kind::Timed, wanted, fine);
+    figures.hold("memory of adapters meanwhile", bytes, "bytes", Kind::Exact, wanted, fine);
     Ok(())
-}
-
-fn read(engine: &Engine, config: &ModelConfig, file: &Path) -> Result<PreparedAdapter> {
-    let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
-    Ok(PreparedAdapter::from_bundle(config, &bytes, engine.adapter_storage())?)
 }
 
 /// Writes so many files.

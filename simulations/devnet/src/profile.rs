@@ -12,7 +12,7 @@ use serde::Deserialize;
 /// The name of the network and of its folder at each node.
 pub const NETWORK: &str = "devnet";
 /// The rule set that it runs under.
-pub const RULES: &str = "devnet-3";
+pub const RULES: &str = "devnet-4";
 
 /// A rule set as the coordinator's `rules` command prints it.
 #[derive(Clone, Debug, Deserialize)]

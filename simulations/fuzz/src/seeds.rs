@@ -11,6 +11,7 @@ use openledger_datanets::warc::{PageCapture, response_block};
 use openledger_refine::{Fingerprint, Outcome, PROFILE_V1, Page, extract, refine};
 use openledger_rules::Bundle;
 use openledger_wire::log::Line;
+use openledger_wire::proof::InferOutput;
 use openledger_wire::{Blob, Epoch, encode};
 
 use crate::corpus;
@@ -78,6 +79,7 @@ fn golden(tree: &Path) -> Result<Seeds> {
     let text = std::fs::read_to_string(&path).context("read the golden vectors")?;
     let vectors: Vec<serde_json::Value> = serde_json::from_str(&text)?;
     let (mut seeds, mut lines, mut entries) = (Seeds::new(), Vec::new(), Vec::new());
+    let mut outputs: Vec<InferOutput> = Vec::new();
     for vector in &vectors {
         let field = |name: &str| vector.get(name).and_then(|value| value.as_str());
         let name = field("name").unwrap_or_default();
@@ -98,8 +100,17 @@ fn golden(tree: &Path) -> Result<Seeds> {
         }
         match kind {
             "Line" => lines.push(openledger_wire::decode::<Line>(&cbor, cbor.len())?),
+            "InferOutput" => outputs.push(openledger_wire::decode(&cbor, cbor.len())?),
             "Entry" => entries.push(Blob::new(cbor)?),
             _ => {}
+        }
+    }
+    for (one, other) in outputs.iter().zip(outputs.iter().skip(1)) {
+        seeds.push(("infer-relation", encode(&(one, other))?));
+        if let (Some(one), Some(other)) = (&one.evidence, &other.evidence) {
+            let effect = other.check.as_ref().map_or(&one.fingerprint, |check| &check.effect);
+            let parts = [&one.fingerprint[..], &other.fingerprint[..], &effect[..]];
+            seeds.push(("activation-fingerprints", parts.concat()));
         }
     }
     for line in &lines {

@@ -26,6 +26,7 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("accuracy", "openledger-bench-inference"),
     ("adapters", "openledger-bench-inference"),
     ("fingerprints", "openledger-bench-inference"),
+    ("gpu", "openledger-bench-inference"),
     ("inference", "openledger-bench-inference"),
     ("memory", "openledger-bench-inference"),
     ("parity", "openledger-bench-inference"),

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
+use openledger_rules::state::is_asked_again;
 use openledger_rules::{RuleSet, audit};
 use openledger_wire::log::{Entry, Line, ReasonCode, Verdict};
-use openledger_wire::task::TaskKind;
+use openledger_wire::task::{TaskKind, TaskSpec};
 use openledger_wire::{NodeId, Open, ProofId, TaskId};
 
 use crate::world::{Conduct, ExactJudge, World, WorldConfig};
@@ -89,6 +90,22 @@ pub const SCENARIOS: &[Scenario] = &[
             ..answering(seed, vec![Conduct::Copier, Conduct::Fabricator])
         },
     },
+    Scenario {
+        name: "infer-classes",
+        about: "nodes of five backend classes, two of which are not the same bits everywhere, \
+                answer prompts with near ties and check each other: all is accepted",
+        config: |seed| WorldConfig { tie_permille: 400, ..judging(seed, Vec::new()) },
+    },
+    Scenario {
+        name: "infer-fingerprints",
+        about: "another model writes and the right one reads, one token is edited, an adapter is \
+                scaled or left out, another model scores (THREATS 8)",
+        config: |seed| {
+            let forgers = [Conduct::Forger, Conduct::Editor, Conduct::Scaler];
+            let others = [Conduct::AdapterSkipper, Conduct::Prefiller];
+            judging(seed, forgers.into_iter().chain(others).collect())
+        },
+    },
 ];
 
 fn base(seed: u64, others: Vec<Conduct>) -> WorldConfig {
@@ -109,6 +126,10 @@ fn base(seed: u64, others: Vec<Conduct>) -> WorldConfig {
 fn answering(seed: u64, others: Vec<Conduct>) -> WorldConfig {
     let rules = RuleSet::devnet_v2([0; 32]);
     WorldConfig { pages: 10, prompts: 100, rules, ..base(seed, others) }
+}
+
+fn judging(seed: u64, others: Vec<Conduct>) -> WorldConfig {
+    WorldConfig { rules: RuleSet::devnet_v4([0; 32]), honest: 8, ..answering(seed, others) }
 }
 
 /// What a run showed.
@@ -180,7 +201,7 @@ impl Scenario {
 
 fn examine(world: &World) -> Result<Report> {
     let entries = world.entries()?;
-    let prompts = prompts(world, &entries)?;
+    let (prompts, again) = prompts(world, &entries)?;
     let mut answered: BTreeSet<TaskId> = BTreeSet::new();
     let mut receipted: BTreeSet<ProofId> = BTreeSet::new();
     let mut verdicts: BTreeMap<ProofId, Vec<(Verdict, NodeId, ReasonCode)>> = BTreeMap::new();
@@ -233,7 +254,8 @@ fn examine(world: &World) -> Result<Report> {
             let unchecked = reason == ReasonCode::TrustedUnchecked;
             verdict == Verdict::Accepted && unchecked && dishonest(proof)
         }),
-        answered: answered.len() as u64,
+        // Where a prompt was asked again, what was accepted before was no answer.
+        answered: (answered.len() - again) as u64,
         ties: count(&|proof, verdict, reason| {
             let tie = reason == ReasonCode::Volatile;
             verdict == Verdict::Inconclusive && tie && !dishonest(proof)
@@ -246,14 +268,16 @@ fn examine(world: &World) -> Result<Report> {
     })
 }
 
-/// The tasks that ask for an answer.
-fn prompts(world: &World, entries: &[Entry]) -> Result<BTreeSet<TaskId>> {
+/// The tasks that ask for an answer, and how many of them ask again.
+fn prompts(world: &World, entries: &[Entry]) -> Result<(BTreeSet<TaskId>, usize)> {
     let specs = entries.iter().flat_map(|entry| match &entry.line {
         Line::Tasks(batch) => batch.tasks.to_vec(),
         _ => Vec::new(),
     });
-    let prompts = specs.filter(|spec| spec.kind == TaskKind::Infer);
-    Ok(prompts.map(|spec| spec.id(world.setup().network)).collect::<Result<_, _>>()?)
+    let prompts: Vec<TaskSpec> = specs.filter(|spec| spec.kind == TaskKind::Infer).collect();
+    let again = prompts.iter().filter(|spec| is_asked_again(spec)).count();
+    let ids = prompts.iter().map(|spec| spec.id(world.setup().network));
+    Ok((ids.collect::<Result<_, _>>()?, again))
 }
 
 /// Everything given away is in somebody's account, and the rest of each budget lapsed.

@@ -50,6 +50,14 @@ pub enum Conduct {
     OddVersion,
     /// Does the work, but checks answers with a backend of another class than it is told.
     OtherClass,
+    /// Lets another model write, and the right one read it, which gives right log-probabilities and
+    /// a right fingerprint of words that are not its own.
+    Forger,
+    /// Answers prompts rightly but for one token, and lets the model read the rest.
+    Editor,
+    /// Answers prompts with the adapters at nine tenths of their weight, where words and
+    /// log-probabilities hardly show it.
+    Scaler,
 }
 
 /// Parameters of a world.

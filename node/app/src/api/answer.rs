@@ -1,14 +1,17 @@
 //! From pieces of answers to JSON, whole or in chunks: what chat and completions share.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, unfold};
-use openledger_wire::call::{Call, CallEnd, CallToken, FinishReason};
+use openledger_wire::call::{Call, CallEnd, CallFailure, CallToken, FinishReason};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::calls::CallReader;
 use super::fields::Fields;
 use super::sampling::Streaming;
 use super::server::{Context, read_body};
@@ -48,6 +51,10 @@ pub(super) struct Job {
     pub(super) streaming: Streaming,
     /// Alternatives for each token, where probabilities are wanted.
     pub(super) logprobs: Option<usize>,
+    /// The tools whose calls are looked for in the answer.
+    pub(super) tools: Option<BTreeSet<String>>,
+    /// The field that says what the answer must look like.
+    pub(super) format: &'static str,
 }
 
 /// What every chunk of an answer repeats.
@@ -56,7 +63,11 @@ pub(super) struct Reply {
     id: String,
     created_s: u64,
     model: String,
+    /// The backend class that answers, if it is one of this node.
+    class: Option<String>,
     pub(super) logprobs: Option<usize>,
+    tools: Option<BTreeSet<String>>,
+    format: &'static str,
 }
 
 /// Pieces of several answers with their numbers.
@@ -85,15 +96,16 @@ async fn answer(
     job: Job,
     room: OwnedSemaphorePermit,
 ) -> Result<Response, ApiFailure> {
-    let Job { shape, model, calls, wishes, streaming, logprobs } = job;
+    let Job { shape, model, calls, wishes, streaming, logprobs, tools, format } = job;
     let count = calls.len();
-    let of_call = |failed| ApiFailure::of_call(&failed, shape.prompt());
+    let mut reply = Reply::new(shape, model, logprobs, tools, format);
+    reply.class = calls.first().and_then(|call| context.router().class_of(&call.model));
+    let of_call = |failed| reply.failure(&failed);
     let mut pieces = Pieces::new();
     for (index, call) in calls.into_iter().enumerate() {
         let stream = context.router().call_with(call, wishes.clone()).await.map_err(of_call)?;
         pieces.push(numbered(index, stream).boxed());
     }
-    let reply = Reply::new(shape, model, logprobs);
     if streaming.wanted {
         return stream::answer(reply, pieces, count, streaming.usage, room).await;
     }
@@ -151,7 +163,7 @@ async fn whole(
                 });
             }
             CallPiece::Failed(failed) => {
-                return Err(ApiFailure::of_call(&failed, reply.shape.prompt()));
+                return Err(reply.failure(&failed));
             }
         }
     }
@@ -164,37 +176,58 @@ async fn whole(
 pub(super) struct Usage {
     prompt: u64,
     completion: u64,
+    cached: u64,
 }
 
 impl Usage {
     pub(super) fn add(&mut self, end: &CallEnd) {
         self.prompt = self.prompt.saturating_add(u64::from(end.prompt_tokens));
         self.completion = self.completion.saturating_add(u64::from(end.completion_tokens));
+        self.cached = self.cached.saturating_add(u64::from(end.cached_tokens));
     }
 
     pub(super) fn to_json(self) -> Value {
         json!({
             "prompt_tokens": self.prompt, "completion_tokens": self.completion,
             "total_tokens": self.prompt.saturating_add(self.completion),
+            "prompt_tokens_details": { "cached_tokens": self.cached },
         })
     }
 }
 
 impl Reply {
-    fn new(shape: Shape, model: String, logprobs: Option<usize>) -> Self {
+    fn new(
+        shape: Shape,
+        model: String,
+        logprobs: Option<usize>,
+        tools: Option<BTreeSet<String>>,
+        format: &'static str,
+    ) -> Self {
         let prefix = match shape {
             Shape::Chat => "chatcmpl-",
             Shape::Completion => "cmpl-",
         };
         let id = format!("{prefix}{}", random_name());
-        Self { shape, id, created_s: time::now_s(), model, logprobs }
+        let class = None;
+        Self { shape, id, created_s: time::now_s(), model, class, logprobs, tools, format }
+    }
+
+    /// What looks for calls of tools in an answer, where there may be some.
+    pub(super) fn reader(&self) -> Option<CallReader> {
+        self.tools.clone().map(CallReader::new)
+    }
+
+    /// What a call's failure means for this request.
+    pub(super) fn failure(&self, failed: &CallFailure) -> ApiFailure {
+        let failure = ApiFailure::of_call(failed, self.shape.prompt());
+        if &*failed.code == codes::CONSTRAINT { failure.of(self.format) } else { failure }
     }
 
     /// The frame around choices, or around the usage alone.
     pub(super) fn frame(&self, object: &str, choices: Vec<Value>, usage: Option<Value>) -> Value {
         let mut frame = json!({
             "id": self.id, "object": object, "created": self.created_s, "model": self.model,
-            "system_fingerprint": null, "choices": choices,
+            "system_fingerprint": self.class, "choices": choices,
         });
         if let Some(usage) = usage {
             frame["usage"] = usage;

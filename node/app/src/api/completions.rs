@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::answer::{Job, Reply, Shape, reason};
 use super::fields::{Fields, is_empty};
 use super::server::Context;
-use super::{ApiFailure, logprobs, sampling};
+use super::{ApiFailure, adapters, format, logprobs, sampling};
 use crate::limits;
+use crate::serving::Wishes;
 
 /// What a request asks for.
 ///
@@ -25,7 +26,10 @@ pub(super) fn job(context: &Context, fields: &Fields) -> Result<Job, ApiFailure>
     let absent = limits::API_COMPLETION_TOKENS_DEFAULT;
     let tokens_max = sampling::tokens_max(fields, &["max_tokens"], absent)?;
     let (sampling, stop) = (sampling::sampling(fields)?, sampling::stops(fields)?);
-    let target = context.resolve(model)?;
+    let format = format::format(fields)?;
+    let blamed = format.as_ref().map_or("prompt", |(_, field)| *field);
+    let constraint = format.map(|(constraint, _)| Box::new(constraint));
+    let target = adapters::target(context, fields, model)?;
     let call = |prompt: Prompt| Call {
         model: target.base,
         adapters: List::new(target.adapters.clone()).unwrap_or_default(),
@@ -35,14 +39,18 @@ pub(super) fn job(context: &Context, fields: &Fields) -> Result<Job, ApiFailure>
         sampling: sampling.clone(),
         stop: stop.clone(),
         top_logprobs: top.map_or(0, sampling::named),
+        constraint: constraint.clone(),
+        tools: None,
     };
     Ok(Job {
         shape: Shape::Completion,
         model: model.to_owned(),
         calls: prompts.into_iter().map(call).collect(),
-        wishes: sampling::wishes(fields)?,
+        wishes: Wishes { merge: target.merge, ..sampling::wishes(fields)? },
         streaming,
         logprobs: top.map(|top| usize::try_from(top).unwrap_or_default()),
+        tools: None,
+        format: blamed,
     })
 }
 

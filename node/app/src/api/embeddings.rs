@@ -12,9 +12,10 @@ use super::answer::places;
 use super::completions::prompts;
 use super::fields::Fields;
 use super::server::{Context, read_body};
-use super::{ApiFailure, base64};
+use super::{ApiFailure, adapters, base64};
 use crate::limits;
 use crate::serving::Serve as _;
+use crate::serving::wishes::MergeWish;
 
 pub(super) async fn post(
     State(context): State<Context>,
@@ -33,7 +34,11 @@ pub(super) async fn post(
         }
     };
     let dimensions = fields.whole("dimensions", 1..=u64::from(u32::MAX))?;
-    let target = context.resolve(model)?;
+    let target = adapters::target(&context, &fields, model)?;
+    if target.merge.as_ref().is_some_and(MergeWish::makes_product) {
+        let message = "embeddings take sums of adapters only; use the merge strategy linear";
+        return Err(ApiFailure::unsupported("model", message));
+    }
     let _room = places(&context, 1)?;
 
     let mut data: Vec<Value> = Vec::with_capacity(inputs.len());

@@ -139,12 +139,21 @@ impl ApiFailure {
             codes::UNKNOWN_MODEL | codes::UNKNOWN_ADAPTER => Self::no_model(&message),
             codes::WRONG_BASE => refused(&snake).of("model"),
             codes::INVALID => refused("invalid_value"),
+            codes::CONSTRAINT => refused(&snake),
             codes::TEMPLATE | codes::QUARANTINED => refused(&snake).of(prompt),
             codes::CONTEXT | codes::MEMORY | route::TOO_LONG => Self::too_long(prompt, &message),
             codes::BUSY => Self::busy(&message),
             codes::BAD_FILE | codes::ENGINE => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, &snake, &message)
             }
+            codes::DEADLINE => {
+                let status = StatusCode::GATEWAY_TIMEOUT;
+                Self::new(status, SERVER, "deadline_exceeded", &message)
+            }
+            codes::UPSTREAM => {
+                Self::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_failed", &message)
+            }
+            codes::NO_DEVICE | codes::UNFIT => unserved("worker_start"),
             codes::DIED
             | codes::START
             | codes::STOPPING
@@ -197,6 +206,7 @@ mod tests {
             (codes::WRONG_BASE, 0, 400, "wrong_base", Some("model")),
             (codes::BAD_FILE, 0, 500, "bad_file", None),
             (codes::INVALID, 0, 400, "invalid_value", None),
+            (codes::CONSTRAINT, 0, 400, "invalid_constraint", None),
             (codes::TEMPLATE, 0, 400, "chat_template", Some("messages")),
             (codes::CONTEXT, 0, 400, "context_length_exceeded", Some("messages")),
             (codes::MEMORY, 0, 400, "context_length_exceeded", Some("messages")),
@@ -206,6 +216,9 @@ mod tests {
             (codes::QUARANTINED, 0, 400, "quarantined", Some("messages")),
             (codes::ENGINE, 0, 500, "engine_failed", None),
             (codes::STOPPING, 0, 503, "stopping", None),
+            (codes::DEADLINE, 0, 504, "deadline_exceeded", None),
+            (codes::UPSTREAM, 2_000, 502, "upstream_failed", None),
+            (codes::UNFIT, 0, 503, "worker_start", None),
             (route::NOT_FETCHED, 10_000, 503, "not_fetched", None),
             (route::PEER_LOST, 1_000, 503, "peer_lost", None),
             (route::TOO_LONG, 0, 400, "context_length_exceeded", Some("messages")),

@@ -9,6 +9,7 @@ use openledger_wire::gossip::{Offer, OfferKind};
 use super::ApiFailure;
 use crate::routing::Known;
 use crate::serving::offers::is_named;
+use crate::serving::wishes::MergeWish;
 
 /// What a name means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(super) struct Target {
     pub(super) base: BlobId,
     /// Adapters with their weights in thousandths.
     pub(super) adapters: Vec<(BlobId, u32)>,
+    /// How they become one, if not by adding up.
+    pub(super) merge: Option<MergeWish>,
 }
 
 /// The name that means this node's own base model.
@@ -41,9 +44,10 @@ pub(super) fn resolve(name: &str, known: &[Known], own_base: &str) -> Result<Tar
     }
     let offer = if name == AUTO { auto(known, own_base)? } else { named(name, known)? };
     Ok(match offer.kind {
-        OfferKind::Base => Target { base: offer.blob, adapters: Vec::new() },
+        OfferKind::Base => Target { base: offer.blob, adapters: Vec::new(), merge: None },
         OfferKind::Adapter { base } => {
-            Target { base, adapters: vec![(offer.blob, WHOLE_PERMILLE)] }
+            let adapters = vec![(offer.blob, WHOLE_PERMILLE)];
+            Target { base, adapters, merge: None }
         }
     })
 }

@@ -137,7 +137,17 @@ pub(super) fn wishes(fields: &Fields) -> Result<Wishes, ApiFailure> {
         logit_bias_permille: logit_bias(fields)?,
         urgency: urgency(fields)?,
         caller: fields.text("user")?.unwrap_or_default().chars().take(USER_CHARS_MAX).collect(),
+        timeout_ms: timeout_ms(fields)?,
+        merge: None,
+        fingerprint: false,
     })
+}
+
+/// The seconds after which a call that has not begun is of no use.
+fn timeout_ms(fields: &Fields) -> Result<u32, ApiFailure> {
+    let most_s = 3_600;
+    let ms = fields.permille("timeout", 0..=most_s * 1_000, 0)?;
+    Ok(u32::try_from(ms).unwrap_or(0))
 }
 
 fn logit_bias(fields: &Fields) -> Result<Vec<(u32, i32)>, ApiFailure> {

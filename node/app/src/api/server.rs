@@ -19,7 +19,7 @@ use super::answer::{ReadJob, random_name, respond};
 use super::names::{AUTO, Target, resolve};
 use super::{ApiConfig, ApiFailure, chat, completions, embeddings, models};
 use crate::routing::Router;
-use crate::serving::{codes, failure};
+use crate::serving::{Combined, Serve as _, codes, failure};
 use crate::{limits, time};
 
 /// Why the API did not start.
@@ -82,12 +82,26 @@ impl Context {
         Arc::clone(&self.0.room)
     }
 
+    /// The combination of that name.
+    pub(super) fn combination(&self, name: &str) -> Option<Combined> {
+        self.0.router.combinations().into_iter().find(|one| one.name == name)
+    }
+
     /// What the name of a model means now.
     ///
     /// # Errors
     /// A name that nobody has, or that means several things; a file that cannot be used.
     pub(super) fn resolve(&self, name: &str) -> Result<Target, ApiFailure> {
-        let target = resolve(name, &self.0.router.known(), &self.0.base);
+        let known = self.0.router.known();
+        let is_model_here =
+            |name: &str| known.iter().any(|one| one.is_here && *one.offer.name == *name);
+        if !is_model_here(name)
+            && let Some(one) = self.combination(name)
+        {
+            let Combined { base, adapters, merge, .. } = one;
+            return Ok(Target { base, adapters, merge: Some(merge) });
+        }
+        let target = resolve(name, &known, &self.0.base);
         target.map_err(|failed| {
             let is_missing = failed.status == StatusCode::NOT_FOUND;
             let named = if name == AUTO { &self.0.base } else { name };

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Pieces, Reply, Shape, Usage};
+use super::calls::CallReader;
 use super::{ApiFailure, chat, completions};
 use crate::limits;
 use crate::serving::CallPiece;
@@ -35,7 +36,7 @@ pub(super) async fn answer(
     let first = tokio::time::timeout(limits::API_FIRST_WAIT, pieces.next()).await;
     let first = match first {
         Ok(Some((_, CallPiece::Failed(failed)))) => {
-            return Err(ApiFailure::of_call(&failed, reply.shape.prompt()));
+            return Err(reply.failure(&failed));
         }
         Ok(first) => first,
         // A model is being loaded or fetched: signs of life follow until its first token.
@@ -43,6 +44,7 @@ pub(super) async fn answer(
     };
     let mut talk = Talk {
         offsets: vec![0; count],
+        readers: (0..count).map(|_| reply.reader()).collect(),
         reply,
         pieces,
         wants_usage,
@@ -73,6 +75,8 @@ struct Talk {
     usage: Usage,
     /// Characters of each answer so far.
     offsets: Vec<usize>,
+    /// What looks for calls of tools in each answer.
+    readers: Vec<Option<CallReader>>,
     /// Data of events that are to be sent.
     queue: VecDeque<String>,
     is_over: bool,
@@ -122,6 +126,13 @@ impl Talk {
                 if let Some(after) = self.offsets.get_mut(index) {
                     *after += token.text.chars().count();
                 }
+                if let Some(Some(reader)) = self.readers.get_mut(index) {
+                    let said = reader.push(&token.text);
+                    for choice in chat::said(&self.reply, index, said, Some(&token)) {
+                        self.say(choice);
+                    }
+                    return;
+                }
                 // Nothing to show yet, as within a character.
                 if token.text.is_empty() && self.reply.logprobs.is_none() {
                     return;
@@ -134,6 +145,14 @@ impl Talk {
             }
             CallPiece::End(end) => {
                 self.usage.add(&end);
+                if let Some(Some(mut reader)) = self.readers.get_mut(index).map(Option::take) {
+                    let mut said = reader.push(&end.text);
+                    said.extend(reader.finish());
+                    let mut choices = chat::said(&self.reply, index, said, None);
+                    choices.push(chat::last(index, &end, reader.calls() > 0));
+                    choices.into_iter().for_each(|choice| self.say(choice));
+                    return;
+                }
                 for choice in match self.reply.shape {
                     Shape::Chat => chat::ending(index, &end),
                     Shape::Completion => completions::ending(index, &end),
@@ -142,7 +161,7 @@ impl Talk {
                 }
             }
             CallPiece::Failed(failed) => {
-                let failed = ApiFailure::of_call(&failed, self.reply.shape.prompt());
+                let failed = self.reply.failure(&failed);
                 self.queue.push_back(failed.to_json().to_string());
                 self.is_over = true;
                 // The other answers of the request are given up with this one.

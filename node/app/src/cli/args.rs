@@ -118,9 +118,9 @@ pub(super) enum NetworkCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ModelCommand {
-    /// Take a file over: a GGUF model, an adapter (.safetensors), or an adapter's folder
+    /// Take a model or adapter over: a file (GGUF, .safetensors), or a folder of Hugging Face's form
     Add {
-        /// The file
+        /// The file or folder
         file: PathBuf,
         /// What to call it; after the file if left out
         #[arg(long)]
@@ -134,6 +134,26 @@ pub(super) enum ModelCommand {
     },
     /// List what is here, and what peers of the running node offer
     List,
+    /// Save several adapters with their weights under a name that calls can use
+    Combine {
+        /// What to call it
+        name: String,
+        /// The adapters: NAME or NAME:WEIGHT
+        #[arg(required = true, value_name = "ADAPTER[:WEIGHT]")]
+        adapters: Vec<String>,
+        /// Their base model; that of the first adapter if left out
+        #[arg(long)]
+        base: Option<String>,
+        /// How they become one: linear, ties, dare_linear or dare_ties
+        #[arg(long, default_value = "linear")]
+        strategy: String,
+        /// The share of numbers that ties and dare keep
+        #[arg(long, default_value_t = 0.5)]
+        density: f32,
+        /// How ties elects signs: total or frequency
+        #[arg(long, value_name = "METHOD", default_value = "total")]
+        majority_sign: String,
+    },
     /// Remove one
     Remove {
         /// Its name or id
@@ -146,9 +166,10 @@ pub(super) enum ModelCommand {
     },
     /// Download one from a hub, and go on where the last try stopped
     Download {
-        /// hf:OWNER/REPO/FILE, with @REVISION at its end if you want one
+        /// hf:OWNER/REPO/FILE, or hf:OWNER/REPO for an adapter or a model of several files; with
+        /// @REVISION at its end if you want one
         source: String,
-        /// The SHA-256 that it must have, in hex
+        /// The SHA-256 that it must have, in hex: of the file, or of the adapter's weights
         #[arg(long, value_name = "HEX")]
         sha256: Option<String>,
         /// What to call it; after the file if left out

@@ -7,6 +7,7 @@ use openledger_web::doctor::Report;
 use super::Session;
 use super::args::DoctorArgs;
 use crate::doctor::Doctor;
+use crate::worker::Program;
 
 /// What its `--help` says about exit codes and JSON.
 pub(super) const AFTER_HELP: &str = "\
@@ -18,7 +19,12 @@ Nothing is changed: do what `mend` says, and run it again.";
 
 /// `openledger doctor`: the exit code says how bad it is.
 pub(super) async fn doctor(session: &Session, args: DoctorArgs) -> anyhow::Result<ExitCode> {
-    let report = Doctor::new(session.data.clone(), args.network).examine().await;
+    let mut doctor = Doctor::new(session.data.clone(), args.network);
+    // Without this program's file nothing is looked for.
+    if let Ok(program) = Program::current() {
+        doctor = doctor.with(program);
+    }
+    let report = doctor.examine().await;
     session.out.show(&report, Report::text)?;
     Ok(ExitCode::from(report.exit_code()))
 }

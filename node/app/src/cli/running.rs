@@ -6,7 +6,7 @@ use super::out::table;
 use crate::control::{Client, ModeOf, PerNetwork};
 use crate::node::{Mode, Status};
 use crate::routing::CallCounts;
-use crate::serving::EngineView;
+use crate::serving::UpstreamView;
 use crate::time;
 
 /// `openledger status`.
@@ -29,10 +29,6 @@ pub(super) async fn mode(session: &Session, path: &str, which: &Which) -> anyhow
     })
 }
 
-fn engine_text(engine: &EngineView) -> String {
-    format!("{} with {} kernels (class {})", engine.backend, engine.kernels, engine.class)
-}
-
 fn calls_text(calls: &CallCounts) -> String {
     format!(
         "{} asked for: {} here, {} at peers, {} taken up elsewhere, {} lost; {} of peers answered, {} turned away",
@@ -44,6 +40,22 @@ fn calls_text(calls: &CallCounts) -> String {
         calls.for_peers,
         calls.turned_away
     )
+}
+
+fn upstream_text(one: &UpstreamView, now: openledger_wire::UnixMs) -> String {
+    let mut text = format!("{} at {}: ", one.name, one.url);
+    text += &match (&one.problem, one.heard) {
+        (Some(problem), _) => format!("no list of models: {problem}"),
+        (None, None) => "not asked yet".to_owned(),
+        (None, Some(at)) => format!(
+            "{} and {} adapters, {} ago; {} calls",
+            one.models.join(", "),
+            one.adapters,
+            time::span(now.0.saturating_sub(at.0)),
+            one.calls
+        ),
+    };
+    text + " (class upstream: no tasks, fees only)"
 }
 
 fn status_text(status: &Status) -> String {
@@ -95,7 +107,10 @@ fn status_text(status: &Status) -> String {
                 status.models.calls_local
             ),
         ),
-        row("engine", engine_text(&status.engine)),
+        row("engine", status.engine.to_string()),
+    ];
+    rows.extend(status.upstreams.iter().map(|one| row("upstream", upstream_text(one, now))));
+    rows.extend([
         row("calls", calls_text(&status.calls)),
         row(
             "ever",
@@ -110,7 +125,7 @@ fn status_text(status: &Status) -> String {
             ),
         ),
         row("points", format!("{}", totals.points)),
-    ];
+    ]);
     if let Some(earnings) = &status.earnings {
         let account = &earnings.account;
         rows.push(row("OPEN", format!("{} earned by epoch {}", account.cumulative, account.epoch)));

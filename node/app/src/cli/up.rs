@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use openledger_swarm::lack_of_room;
 use openledger_vault::{Passphrase, UnlockSource, VaultOptions};
 use openledger_wire::phrase::Phrase;
 use openledger_wire::{NodeId, UnixMs};
@@ -23,7 +24,7 @@ use crate::identity::{Keyring, Statements, ask_passphrase, found_source, unlock_
 use crate::limits;
 use crate::logs;
 use crate::network::{Network, NetworkError};
-use crate::node::{self, Enrol, RunOptions};
+use crate::node::{self, Enrol, RunOptions, wait_for_room};
 use crate::time;
 use crate::worker::Program;
 
@@ -34,21 +35,75 @@ pub(super) fn up(
     conduct: Arc<dyn Conduct>,
     runtime: &tokio::runtime::Runtime,
 ) -> anyhow::Result<()> {
-    let mut config = session.config()?;
-    if let Some(bind) = args.bind {
-        config.network.bind = bind;
+    let stop = CancellationToken::new();
+    let mut first =
+        First { session, args: &args, stop: &stop, is_logged: false, is_watched: false };
+    let Some(options) = first.options_with_room()? else { return Ok(()) };
+    if !first.is_watched {
+        watch_parent(args.exit_with_parent, stop.clone());
     }
-    session.data.make("")?;
-    session.data.make("logs")?;
-    let file = logs::LogFile::open(&session.data.log()).context("open the log")?;
-    logs::start(&config.log.level, Some(file), false).map_err(anyhow::Error::msg)?;
-    consent(session, &config, args.accept)?;
-    let networks = networks(session, &args, &config)?;
-    let options = options(session, &args, config, networks)?;
-    let stop = options.stop.clone();
-    watch_parent(args.exit_with_parent, stop.clone());
     runtime.block_on(async { watch_signals(stop) })?;
     Ok(node::run_through(&options, &conduct)?)
+}
+
+/// What is done before a node runs, on a disk that may be full: a first start waits for room, as
+/// one that ran before does.
+struct First<'a> {
+    session: &'a Session,
+    args: &'a UpArgs,
+    stop: &'a CancellationToken,
+    is_logged: bool,
+    is_watched: bool,
+}
+
+impl First<'_> {
+    /// Everything that the node starts with; nothing if it was stopped while it waited.
+    fn options_with_room(&mut self) -> anyhow::Result<Option<RunOptions>> {
+        let folder = self.session.data.path().to_owned();
+        loop {
+            // Looked at first, so that nothing is left half written where that can be helped.
+            let error = match lack_of_room(&folder) {
+                Some(_) => None,
+                None => match self.options() {
+                    Ok(options) => return Ok(Some(options)),
+                    Err(error) => Some(error),
+                },
+            };
+            match (lack_of_room(&folder), error) {
+                (None, Some(error)) => return Err(error),
+                // There is room by now.
+                (None, None) => {}
+                (Some(lack), _) => {
+                    self.session.out.note(&format!("the node waits: {lack}"));
+                    if !std::mem::replace(&mut self.is_watched, true) {
+                        watch_parent(self.args.exit_with_parent, self.stop.clone());
+                    }
+                    if !wait_for_room(&folder, self.stop) {
+                        return Ok(None);
+                    }
+                    self.session.out.note("there is room again: the node starts again");
+                }
+            }
+        }
+    }
+
+    fn options(&mut self) -> anyhow::Result<RunOptions> {
+        let Self { session, args, .. } = *self;
+        let mut config = session.config()?;
+        if let Some(bind) = args.bind {
+            config.network.bind = bind;
+        }
+        session.data.make("")?;
+        session.data.make("logs")?;
+        if !self.is_logged {
+            let file = logs::LogFile::open(&session.data.log()).context("open the log")?;
+            logs::start(&config.log.level, Some(file), false).map_err(anyhow::Error::msg)?;
+            self.is_logged = true;
+        }
+        consent(session, &config, args.accept)?;
+        let networks = networks(session, args, &config)?;
+        options(session, args, config, networks, self.stop.clone())
+    }
 }
 
 /// The networks to be in; what their profiles brought is told.
@@ -106,6 +161,7 @@ fn options(
     args: &UpArgs,
     config: Config,
     networks: Vec<Network>,
+    stop: CancellationToken,
 ) -> anyhow::Result<RunOptions> {
     let ring = identity(session, args.accept)?;
     let warnings = ring.warnings();
@@ -153,7 +209,7 @@ fn options(
         use_link: !args.no_link,
         proofs_by_gossip: args.cut_link_after_commit,
         warnings,
-        stop: CancellationToken::new(),
+        stop,
         on_ready: Arc::new(on_ready),
     })
 }
@@ -280,7 +336,13 @@ pub(super) fn create_identity(
     let vault = Keyring::path(&session.data);
     let source = new_source(&vault, unattended)?;
     let options = VaultOptions::default();
-    Ok(Keyring::create(&session.data, &source, options, phrase, time::now_s())?)
+    let was_there = Keyring::exists(&session.data);
+    let created = Keyring::create(&session.data, &source, options, phrase, time::now_s());
+    if created.is_err() && !was_there {
+        // Half an identity, on a disk that ran full meanwhile, is none.
+        let _ = std::fs::remove_file(&vault);
+    }
+    Ok(created?)
 }
 
 /// The source of a new vault's passphrase.

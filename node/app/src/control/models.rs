@@ -10,7 +10,9 @@ use openledger_wire::BlobId;
 use serde::{Deserialize, Serialize};
 
 use super::routes::Context;
-use crate::serving::{Entry, Models, Offered, Offers, Progress};
+use crate::serving::{
+    Combined, Entry, Models, Offered, Offers, Progress, UpstreamView, combinations,
+};
 use crate::time;
 
 /// What the node knows of models.
@@ -18,6 +20,12 @@ use crate::time;
 pub struct ModelsView {
     /// Here.
     pub models: Vec<Entry>,
+    /// At servers of the owner.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamView>,
+    /// Adapters put together under a name.
+    #[serde(default)]
+    pub combinations: Vec<Combined>,
     /// At peers and not here.
     pub offered: Vec<Offered>,
     /// On the way.
@@ -66,6 +74,8 @@ pub(super) async fn view(State(context): State<Context>) -> Json<ModelsView> {
     }
     Json(ModelsView {
         models: models.library.entries(),
+        combinations: combinations(&models.library),
+        upstreams: models.upstreams.views(),
         offered: offered.into_values().collect(),
         fetching: models.transfers(),
         failed: models.failures(),

@@ -12,6 +12,7 @@ use super::{
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::limits;
+use crate::worker::Program;
 
 /// Looks for what is wrong with a node.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub struct Doctor {
     data: DataDir,
     network: Option<String>,
     machine: Machine,
+    program: Option<Program>,
 }
 
 /// What checks are about.
@@ -30,6 +32,12 @@ pub(super) struct Patient {
     /// The node that runs with this folder, if one does and answers.
     pub(super) running: Option<Running>,
     pub(super) machine: Machine,
+    /// What looks for devices.
+    pub(super) program: Option<Program>,
+}
+
+async fn engine_of(patient: Arc<Patient>) -> Vec<Finding> {
+    engine::findings(&patient).await
 }
 
 impl Doctor {
@@ -37,7 +45,13 @@ impl Doctor {
     /// joined before; without it, all networks joined are looked at.
     #[must_use]
     pub fn new(data: DataDir, network: Option<String>) -> Self {
-        Self { data, network, machine: Machine::default() }
+        Self { data, network, machine: Machine::default(), program: None }
+    }
+
+    /// The same with a program whose workers look for devices.
+    #[must_use]
+    pub fn with(self, program: Program) -> Self {
+        Self { program: Some(program), ..self }
     }
 
     /// The same, on a machine that tells about itself elsewhere.
@@ -48,11 +62,11 @@ impl Doctor {
 
     /// Looks at everything; takes at most eight seconds, and changes nothing.
     pub async fn examine(self) -> Report {
-        let Self { data, network, machine } = self;
+        let Self { data, network, machine, program } = self;
         let (config, of_config) = settings::config(&data);
         let (running, of_running) = running::ask(&data, &machine).await;
         let (joined, of_networks) = networks::joined(&data, network.as_deref());
-        let patient = Arc::new(Patient { data, config, running, machine });
+        let patient = Arc::new(Patient { data, config, running, machine, program });
 
         let time_max = limits::DOCTOR_CHECK_TIME_MAX;
         let known = |code, findings: Vec<Finding>| Check::new(code, time_max, async { findings });
@@ -70,7 +84,7 @@ impl Doctor {
             look("port", ports::findings),
             look("identity", identity::findings),
             look("model", models::findings),
-            look("engine", engine::findings),
+            Check::new("engine", limits::DOCTOR_OUTSIDE_TIME_MAX, engine_of(Arc::clone(&patient))),
             known("network", of_networks),
         ];
         for network in joined {

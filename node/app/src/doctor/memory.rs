@@ -274,7 +274,9 @@ mod tests {
             let path = library.place(blob, kind);
             fs::write(&path, vec![0; usize::try_from(bytes).unwrap()]).unwrap();
             let (name, base, problem) = (format!("model{number}"), None, None);
-            library.note(Entry { name, blob, bytes, kind, base, path, problem }).unwrap();
+            library
+                .note(Entry { name, blob, bytes, kind, base, path, source: None, problem })
+                .unwrap();
         }
         let adapters = config.models.adapters_mib_max << 20;
         let of_file = |config: &Config| {

@@ -9,6 +9,7 @@ use super::machine::Machine;
 use crate::control::{Client, ClientError};
 use crate::data_dir::DataDir;
 use crate::limits;
+use crate::serving::EngineView;
 
 const CODE: &str = "running";
 
@@ -41,6 +42,14 @@ impl Running {
     /// Its connected peers.
     pub(super) fn peers(&self, network: &str) -> u64 {
         self.part(network).and_then(|part| part.get("peers")?.as_u64()).unwrap_or_default()
+    }
+
+    /// What answers calls, by its own account; nothing of a node of an older version.
+    pub(super) fn engine(&self) -> Option<EngineView> {
+        let own = self.status.get("engine");
+        let first = || self.status.get("networks")?.as_array()?.first()?.get("engine");
+        let engine: EngineView = serde_json::from_value(own.or_else(first)?.clone()).ok()?;
+        (!engine.backend.is_empty()).then_some(engine)
     }
 
     fn link(&self, network: &str) -> Option<&Value> {

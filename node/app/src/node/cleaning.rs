@@ -172,8 +172,14 @@ mod tests {
         let task = spec.id(network.profile.network()).unwrap();
         let (node, role, deadline) = (key.public(), Role::Replica, UnixMs(u64::MAX));
         let lease = Lease { task, wave: 0, node, role, deadline };
-        let leased =
-            LeasedTask { lease, round: Round(1), spec, holders: List::default(), backend: None };
+        let leased = LeasedTask {
+            lease,
+            round: Round(1),
+            spec,
+            holders: List::default(),
+            backend: None,
+            answer: None,
+        };
         let leases = LinkPush::Leases(List::new(vec![leased]).unwrap());
         assert!(outbox.push(at, &leases).unwrap().refused.is_empty());
         let key = Key { task, wave: 0 };

@@ -176,6 +176,7 @@ impl Starting<'_> {
                 models: Arc::clone(&self.machine.models),
                 offers: Arc::clone(offers),
                 classes: rules.infer.iter().flat_map(|infer| infer.classes()).collect(),
+                with_evidence: rules.infer.as_ref().is_some_and(|infer| infer.wants_evidence()),
             }),
             conduct: Arc::clone(&self.conduct),
             counts: Counts::default(),

@@ -30,6 +30,7 @@ pub use through::run_through;
 pub use whole::{Node, NotEnrolled};
 
 pub(crate) use enrol::outbox_path;
+pub(crate) use through::wait_for_room;
 pub(crate) use whole::statuses;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

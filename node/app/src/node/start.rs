@@ -130,6 +130,8 @@ async fn live(
     let mut cleaning = JoinSet::new();
     cleaning.spawn(Arc::clone(&node).keep_clean());
     cleaning.spawn(Arc::clone(&node.machine.models).keep());
+    cleaning.spawn(Arc::clone(&node.machine.models).keep_devices());
+    cleaning.spawn(Arc::clone(&node.machine.models.upstreams).keep());
     let (blobs, machine) = (IrohBlobs::clone(iroh), Arc::clone(&node.machine));
     cleaning.spawn(blobs.keep_open(move |problem| *lock(&machine.no_room) = problem));
     let mut lives = JoinSet::new();
@@ -193,7 +195,7 @@ impl Parts {
         let is_out = self.api.forward;
         let around = self.node.enrolments.iter().filter(|_| is_out).map(around).collect();
         let obtain = self.api.fetch.then(|| Arc::new(Arc::clone(models)) as Arc<dyn Obtain>);
-        let local = Arc::clone(&models.serve) as Arc<dyn Serve>;
+        let local = Arc::new(models.answers()) as Arc<dyn Serve>;
         let router = Router::new(local, around, obtain, Patience::default());
         let _ = machine.router.set(router.clone());
         if !self.api.enabled {
@@ -221,7 +223,7 @@ impl Parts {
         let models = open_models(&data, &config, program.clone(), store).await?;
         let mut house = config.api.house();
         house.is_open &= config.models.share;
-        let guests = Guests::new(Arc::clone(&models.serve) as Arc<dyn Serve>, house);
+        let guests = Guests::new(Arc::new(models.answers_to_peers()) as Arc<dyn Serve>, house);
         let refiner = |_| tokio::sync::Mutex::new(Worker::refine(program.clone()));
         let machine = Arc::new(Machine {
             public,
@@ -281,8 +283,10 @@ async fn open_models(
     blobs: Arc<dyn Blobs>,
 ) -> Result<Arc<Models>, DataDirError> {
     let folder = data.make("models")?;
-    let (config, inference) = (config.models.clone(), config.inference);
-    let opening = move || Models::open(&folder, config, inference, program, blobs);
+    let (upstreams, inference) = (config.upstream.clone(), config.inference.clone());
+    let config = config.models.clone();
+    let opening =
+        move || Models::open(&folder, config, inference, program, blobs).with_upstreams(upstreams);
     match tokio::task::spawn_blocking(opening).await {
         Ok(models) => Ok(Arc::new(models)),
         Err(error) => std::panic::resume_unwind(error.into_panic()),

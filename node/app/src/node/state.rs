@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Enrolment, lock};
 use crate::routing::CallCounts;
-use crate::serving::{EngineView, ModelCounts};
+use crate::serving::{EngineView, ModelCounts, UpstreamView};
 use crate::time;
 
 /// What the node does at the moment.
@@ -140,6 +140,9 @@ pub struct Status {
     /// What answers calls.
     #[serde(default)]
     pub engine: EngineView,
+    /// Servers of the owner that answer calls, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<UpstreamView>,
     /// Calls since the start, in all networks; they earn nothing.
     pub calls: CallCounts,
     /// Proofs and announcements published by gossip.
@@ -182,12 +185,14 @@ impl Enrolment {
     pub async fn status(&self) -> Result<Status, OutboxError> {
         let totals = self.outbox(|outbox| outbox.totals()).await?;
         let machine = &self.machine;
+        let engine = machine.models.serve.engine().await;
         let blobs = machine.blobs.stats();
         let counts = &self.bench.counts;
         let in_hand = lock(&self.in_hand).len() as u64;
         let shared = self.shared();
         let mut warnings = machine.warnings.clone();
         warnings.extend(lock(&machine.no_room).clone());
+        warnings.extend(engine.fallback.clone());
         warnings.extend(shared.warnings.iter().cloned());
         if self.admission.equivocation().is_some() {
             warnings.push(
@@ -227,7 +232,8 @@ impl Enrolment {
                 turned_away: blobs.turned_away,
             },
             models: machine.models.counts(),
-            engine: machine.models.serve.inference().view(),
+            engine,
+            upstreams: machine.models.upstreams.views(),
             calls: machine.calls(),
             gossiped: self.gossiped.load(Ordering::Relaxed),
             totals,

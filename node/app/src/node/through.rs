@@ -73,7 +73,7 @@ async fn cut_off(stop: CancellationToken) {
 }
 
 /// Whether there came to be room before the node was stopped.
-fn wait_for_room(folder: &Path, stop: &CancellationToken) -> bool {
+pub(crate) fn wait_for_room(folder: &Path, stop: &CancellationToken) -> bool {
     while !stop.is_cancelled() {
         if lack_of_room(folder).is_none() {
             return true;

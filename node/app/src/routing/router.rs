@@ -14,7 +14,7 @@ use super::remote::{Reason, Remote, Went};
 use super::{CallCounts, Line, Patience, Standings, codes};
 use crate::node::lock;
 use crate::serving::wishes::only_here;
-use crate::serving::{self, CallStream, Offers, Serve, Wishes, failure};
+use crate::serving::{self, CallStream, Combined, Offers, Serve, Wishes, failure};
 use crate::{limits, time};
 
 /// Peers of one network.
@@ -185,6 +185,14 @@ impl Serve for Router {
 
     fn offers(&self) -> Vec<Offer> {
         self.known().into_iter().map(|known| known.offer).collect()
+    }
+
+    fn class_of(&self, model: &BlobId) -> Option<String> {
+        self.0.local.class_of(model)
+    }
+
+    fn combinations(&self) -> Vec<Combined> {
+        self.0.local.combinations()
     }
 }
 

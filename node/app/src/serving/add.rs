@@ -1,7 +1,8 @@
-//! Taking a model file over: look at it, hash it, put it into the library's folder.
+//! Taking a model over: look at it, hash it, put it into the library's folder.
 //!
-//! The file is linked where the file system can, so that it lies on the disk once; else copied.
-//! Nothing is taken over that the engine could not open.
+//! It may be a file in GGUF (a model or an adapter), an adapter in safetensors, a folder as PEFT saves
+//! one, or a model's folder of Hugging Face's form. Files are linked where the file system can, so that
+//! they lie on the disk once; else copied. Nothing is taken over that the engine could not open.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -14,6 +15,7 @@ use openledger_models::{
 use openledger_wire::BlobId;
 use thiserror::Error;
 
+use super::folder;
 use super::library::{Entry, EntryKind, Library, LibraryError, plain_name};
 use crate::data_dir::write_private;
 use crate::limits;
@@ -21,6 +23,8 @@ use crate::limits;
 /// PEFT's names for the two files of an adapter.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const ADAPTER_TENSORS: &str = "adapter_model.safetensors";
+/// How files in GGUF begin.
+const GGUF: &[u8] = b"GGUF";
 
 /// Why a file was not taken over.
 #[derive(Debug, Error)]
@@ -98,6 +102,8 @@ pub struct AddOptions {
     pub base: Option<String>,
     /// Use the file where it lies.
     pub in_place: bool,
+    /// Where it came from, pinned, if from a hub.
+    pub source: Option<String>,
 }
 
 /// What a file is, once it was looked at.
@@ -110,10 +116,11 @@ struct Looked {
 
 enum Content {
     File(PathBuf),
+    Folder(PathBuf),
     Bytes(Vec<u8>),
 }
 
-/// Takes a file over: a GGUF model, an adapter in one file, or a folder as PEFT saves it.
+/// Takes a file or folder over.
 /// Blocking; hashing takes a second for each gigabyte.
 ///
 /// # Errors
@@ -130,7 +137,8 @@ pub fn add(library: &Library, file: &Path, options: &AddOptions) -> Result<Entry
         },
     };
     let (kind, base, problem) = (looked.kind, looked.base, None);
-    Ok(library.note(Entry { name, blob, bytes, kind, base, path, problem })?)
+    let source = options.source.clone();
+    Ok(library.note(Entry { name, blob, bytes, kind, base, path, source, problem })?)
 }
 
 /// Looks at a file that came from a peer and lies in its place already.
@@ -170,9 +178,20 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> AddError {
 }
 
 fn look(library: &Library, file: &Path, options: &AddOptions) -> Result<Looked, AddError> {
+    if folder::is_model(file) {
+        let opened = Model::open(file);
+        opened.map_err(|source| AddError::Model { path: file.to_owned(), source })?;
+        let content = Content::Folder(file.to_owned());
+        return Ok(Looked { kind: EntryKind::Base, base: None, content });
+    }
     if file.is_dir() {
         let read = |name: &str| read(&file.join(name));
         return pack(library, file, &read(ADAPTER_CONFIG)?, &read(ADAPTER_TENSORS)?, options);
+    }
+    if is_gguf_adapter(file)? {
+        let base = base_of(library, file, &Mapped::open(file)?, options)?;
+        let content = Content::File(file.to_owned());
+        return Ok(Looked { kind: EntryKind::Adapter, base: Some(base), content });
     }
     if file.extension().is_none_or(|extension| extension != "safetensors") {
         let content = Content::File(file.to_owned());
@@ -212,13 +231,35 @@ fn read(path: &Path) -> Result<Vec<u8>, AddError> {
     Ok(bytes)
 }
 
-fn adapter(path: &Path, bundle: &[u8], config: &ModelConfig) -> Result<Adapter, AddError> {
-    Adapter::from_bundle(bundle, config)
-        .map_err(|source| AddError::Adapter { path: path.to_owned(), source })
+/// An adapter in one file, of either form.
+fn adapter(path: &Path, file: &[u8], config: &ModelConfig) -> Result<Adapter, AddError> {
+    let read = if file.starts_with(GGUF) {
+        Adapter::from_gguf(file, config)
+    } else {
+        Adapter::from_bundle(file, config)
+    };
+    read.map_err(|source| AddError::Adapter { path: path.to_owned(), source })
 }
 
-/// The shape of a base model's file; `None` where it does not read.
+/// Whether a file is in GGUF and says that it is an adapter. One that does not read is none: what is
+/// wrong with it is told of it as a model.
+fn is_gguf_adapter(file: &Path) -> Result<bool, AddError> {
+    let mapped = Mapped::open(file)?;
+    if !mapped.starts_with(GGUF) {
+        return Ok(false);
+    }
+    let kind = Gguf::parse(&mapped)
+        .ok()
+        .and_then(|gguf| gguf.text("general.type").ok().flatten().map(str::to_owned));
+    Ok(kind.is_some_and(|kind| kind == "adapter"))
+}
+
+/// The shape of a base model's file or folder; `None` where it does not read.
 pub(crate) fn shape_of(path: &Path) -> Option<ModelConfig> {
+    if path.is_dir() {
+        let config = Mapped::open(&path.join("config.json")).ok()?;
+        return ModelConfig::from_json(&config).ok();
+    }
     let mapped = Mapped::open(path).ok()?;
     let gguf = Gguf::parse(&mapped).ok()?;
     ModelConfig::from_gguf(&gguf, &mapped).ok()
@@ -278,13 +319,15 @@ fn place(
             write_private(&path, &bytes).map_err(LibraryError::from)?;
             return Ok((blob, bytes.len() as u64, path));
         }
+        Content::Folder(from) => return place_folder(library, &from, in_place),
         Content::File(file) => file,
     };
+    // Notes lie there, too.
+    make_folder(library)?;
     if in_place {
         let mapped = Mapped::open(&file)?;
         return Ok((BlobId::of(&mapped), mapped.len() as u64, file));
     }
-    make_folder(library)?;
     let draft = library.folder().join(format!("adding-{}.draft", std::process::id()));
     let placed = link(&file, &draft).and_then(|()| {
         let mapped = Mapped::open(&draft)?;
@@ -298,6 +341,37 @@ fn place(
         let _ = fs::remove_file(&draft);
     }
     placed
+}
+
+/// The same for a model's folder: its files, linked into one of ours.
+fn place_folder(
+    library: &Library,
+    from: &Path,
+    in_place: bool,
+) -> Result<(BlobId, u64, PathBuf), AddError> {
+    let (blob, bytes) = folder::id(from)?;
+    make_folder(library)?;
+    if in_place {
+        return Ok((blob, bytes, from.to_owned()));
+    }
+    let path = library.folder().join(blob.to_string());
+    let draft = library.folder().join(format!("adding-{}.folder", std::process::id()));
+    let failed = |source| io_error("place", &path, source);
+    let _ = fs::remove_dir_all(&draft);
+    fs::create_dir(&draft).map_err(failed)?;
+    let placed = || {
+        let names = folder::files(from).map_err(|source| io_error("read", from, source))?;
+        for name in names {
+            link(&from.join(&name), &draft.join(&name))?;
+        }
+        let _ = fs::remove_dir_all(&path);
+        fs::rename(&draft, &path).map_err(failed)
+    };
+    let placed = placed();
+    if placed.is_err() {
+        let _ = fs::remove_dir_all(&draft);
+    }
+    placed.map(|()| (blob, bytes, path.clone()))
 }
 
 fn make_folder(library: &Library) -> Result<(), AddError> {

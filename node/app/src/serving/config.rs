@@ -10,8 +10,8 @@ use crate::limits;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelsConfig {
-    /// Model files (GGUF) and adapters (safetensors) to use where they lie, beside those that
-    /// `openledger model add` took over.
+    /// Model files (GGUF), folders of Hugging Face's form, and adapters to use where they lie,
+    /// beside those that `openledger model add` took over.
     pub files: Vec<PathBuf>,
     /// The base model, by name or id: what `auto` means, and what is fetched from peers at the
     /// start if it is not here. Empty for the only one that is here.
@@ -24,6 +24,9 @@ pub struct ModelsConfig {
     pub tokens_max: u32,
     /// Memory for adapters, in MiB.
     pub adapters_mib_max: u64,
+    /// Adapters that nobody used for so many seconds leave the memory, until they are named again;
+    /// 0 keeps them until room is needed.
+    pub adapters_idle_s: u32,
     /// Files fetched from peers may have this much, in MiB each.
     pub fetch_mib_max: u64,
     /// Whether peers are told of these models and may fetch them.
@@ -42,6 +45,7 @@ impl Default for ModelsConfig {
             parallel: 16,
             tokens_max: 8_192,
             adapters_mib_max: 512,
+            adapters_idle_s: 900,
             fetch_mib_max: 8_192,
             share: true,
             tasks: true,
@@ -72,6 +76,7 @@ impl ModelsConfig {
             ("models.parallel", u64::from(self.parallel), 1, 256),
             ("models.tokens_max", u64::from(self.tokens_max), 256, 1 << 22),
             ("models.adapters_mib_max", self.adapters_mib_max, 1, 1 << 20),
+            ("models.adapters_idle_s", u64::from(self.adapters_idle_s), 0, 30 * 24 * 3_600),
             ("models.fetch_mib_max", self.fetch_mib_max, 1, 1 << 20),
         ];
         for (key, value, least, most) in numbers {

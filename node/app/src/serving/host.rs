@@ -5,14 +5,15 @@
 //! input that is there again and again when it crashes is refused for a while. Nothing is tried
 //! again by itself; that is for whoever called.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use openledger_wire::call::{Call, CallFailure, Embed, Embedded};
-use openledger_wire::worker::{InferRequest, InferResponse, InferSetup};
+use openledger_wire::proof::InferOutput;
+use openledger_wire::worker::{InferProbe, InferRequest, InferResponse, InferSetup};
 use openledger_wire::{BlobId, Text, encode, limits as wire_limits};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
@@ -23,6 +24,7 @@ use super::in_hand::{InHand, Waiting, died};
 use super::suspects::{Death, Suspects};
 use super::{CallStream, Wishes, codes, failure};
 use crate::limits;
+use crate::node::lock;
 use crate::worker::{BackOff, InferAsk, Program, WorkerKind, read_frame, spawn, write_frame};
 
 /// An adapter with its file.
@@ -43,14 +45,22 @@ pub struct ModelInfo {
     pub device: String,
 }
 
+/// Called when a process died by itself.
+pub type OnCrash = Arc<dyn Fn() + Send + Sync>;
+
 /// One infer worker over one base model.
 pub struct Host {
     program: Program,
     setup: InferSetup,
     slot: AsyncMutex<Slot>,
+    /// Bytes of the model that are loaded, and all, while it is.
+    loading: Mutex<Option<(u64, u64)>>,
     next: AtomicU64,
     starts: AtomicU64,
     suspects: Arc<Suspects>,
+    on_crash: OnCrash,
+    /// Whether tasks use it.
+    works: AtomicBool,
 }
 
 /// The process at the moment, and how the last ones did.
@@ -64,7 +74,8 @@ struct Live {
     requests: mpsc::Sender<InferAsk>,
     in_hand: Arc<InHand>,
     info: ModelInfo,
-    loaded: AsyncMutex<BTreeSet<BlobId>>,
+    /// Each adapter that was asked for, and whether the process knows it.
+    adapters: Mutex<BTreeMap<BlobId, Arc<AsyncMutex<bool>>>>,
     pid: Option<u32>,
     started: Instant,
     end: CancellationToken,
@@ -79,11 +90,14 @@ impl Drop for Live {
 impl Host {
     /// A host; nothing is started yet.
     #[must_use]
-    pub fn new(program: Program, setup: InferSetup) -> Self {
+    pub fn new(program: Program, setup: InferSetup, on_crash: OnCrash) -> Self {
         Self {
             program,
             setup,
             slot: AsyncMutex::default(),
+            loading: Mutex::default(),
+            on_crash,
+            works: AtomicBool::new(false),
             next: AtomicU64::new(1),
             starts: AtomicU64::new(0),
             suspects: Arc::default(),
@@ -114,16 +128,35 @@ impl Host {
         slot.live.as_ref().filter(|live| !live.in_hand.is_dead()).and_then(|live| live.pid)
     }
 
-    /// Requests that wait for an answer.
-    pub async fn in_hand(&self) -> usize {
-        self.slot.lock().await.live.as_ref().map_or(0, |live| live.in_hand.len())
+    /// Requests that wait for an answer; one at least while the model is loaded for somebody.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        let Ok(slot) = self.slot.try_lock() else { return 1 };
+        slot.live.as_ref().map_or(0, |live| live.in_hand.len())
+    }
+
+    /// Notes that tasks use it.
+    pub fn note_work(&self) {
+        self.works.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether tasks use it.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.works.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the model that are loaded, and all, while it is loaded.
+    #[must_use]
+    pub fn loading(&self) -> Option<(u64, u64)> {
+        *lock(&self.loading)
     }
 
     /// Loads the model if that is not done, and says what it is.
     ///
     /// # Errors
     /// What kept it from being loaded.
-    pub async fn info(&self) -> Result<ModelInfo, CallFailure> {
+    pub async fn info(self: &Arc<Self>) -> Result<ModelInfo, CallFailure> {
         Ok(self.live().await?.info.clone())
     }
 
@@ -133,7 +166,7 @@ impl Host {
     /// # Errors
     /// [`CallFailure`] if the process or an adapter cannot be had, or the input is in quarantine.
     pub async fn call(
-        &self,
+        self: &Arc<Self>,
         call: Call,
         wishes: Wishes,
         adapters: &[AdapterFile],
@@ -173,7 +206,7 @@ impl Host {
     /// # Errors
     /// [`CallFailure`].
     pub async fn embed(
-        &self,
+        self: &Arc<Self>,
         embed: Embed,
         adapters: &[AdapterFile],
     ) -> Result<Embedded, CallFailure> {
@@ -186,6 +219,26 @@ impl Host {
         live.in_hand.expect(id, Waiting::Embed { sender, input })?;
         live.ask(InferRequest::Embed { id, embed }).await;
         live.answer(id, answer, limits::EMBED_TIME_MAX).await
+    }
+
+    /// Runs an answer, which is what the call has generated already, through the model.
+    ///
+    /// # Errors
+    /// [`CallFailure`].
+    pub async fn check(
+        self: &Arc<Self>,
+        call: Call,
+        adapters: &[AdapterFile],
+    ) -> Result<InferOutput, CallFailure> {
+        let input = fingerprint(&call);
+        self.suspects.check(input)?;
+        let live = self.live().await?;
+        self.load(&live, adapters).await?;
+        let id = self.number();
+        let (sender, answer) = oneshot::channel();
+        live.in_hand.expect(id, Waiting::Check { sender, input })?;
+        live.ask(InferRequest::Check { id, call: Box::new(call) }).await;
+        live.answer(id, answer, limits::INFER_TIME_MAX).await
     }
 
     /// Ends the process, if one runs; the next call starts another.
@@ -201,12 +254,13 @@ impl Host {
 
     /// Has the process load those adapters that it does not know.
     async fn load(&self, live: &Live, adapters: &[AdapterFile]) -> Result<(), CallFailure> {
-        if adapters.is_empty() {
-            return Ok(());
-        }
-        let mut loaded = live.loaded.lock().await;
-        let known = loaded.clone();
-        for (adapter, path) in adapters.iter().filter(|(id, _)| !known.contains(id)) {
+        for (adapter, path) in adapters {
+            // One asks for it, and who names it too waits for that.
+            let turn = Arc::clone(lock(&live.adapters).entry(*adapter).or_default());
+            let mut is_known = turn.lock().await;
+            if *is_known {
+                continue;
+            }
             self.suspects.check(adapter.0)?;
             let Ok(path) = Text::new(path.display().to_string()) else {
                 let message = format!("the path {} is too long; move it up", path.display());
@@ -218,13 +272,25 @@ impl Host {
             live.ask(InferRequest::Adapter { id, adapter: *adapter, path }).await;
             let bytes = live.answer(id, answer, limits::ADAPTER_TIME_MAX).await?;
             tracing::debug!(adapter = %adapter, bytes, "an adapter is loaded");
-            loaded.insert(*adapter);
+            *is_known = true;
         }
         Ok(())
     }
 
-    /// The running process, or a new one.
-    async fn live(&self) -> Result<Arc<Live>, CallFailure> {
+    /// The running process, or a new one, which is started to its end even if who asked first does
+    /// not wait for it.
+    async fn live(self: &Arc<Self>) -> Result<Arc<Live>, CallFailure> {
+        if let Ok(slot) = self.slot.try_lock()
+            && let Some(live) = slot.live.as_ref().filter(|live| !live.in_hand.is_dead())
+        {
+            return Ok(Arc::clone(live));
+        }
+        let own = Arc::clone(self);
+        let started = tokio::spawn(async move { own.live_or_start().await });
+        started.await.unwrap_or_else(|_| Err(died()))
+    }
+
+    async fn live_or_start(&self) -> Result<Arc<Live>, CallFailure> {
         let mut slot = self.slot.lock().await;
         if let Some(live) = &slot.live {
             if !live.in_hand.is_dead() {
@@ -256,6 +322,13 @@ impl Host {
     /// Starts a process and waits until its model is loaded.
     async fn start(&self) -> Result<Live, CallFailure> {
         self.starts.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.loading) = Some((0, 0));
+        let started = self.start_and_load().await;
+        *lock(&self.loading) = None;
+        started
+    }
+
+    async fn start_and_load(&self) -> Result<Live, CallFailure> {
         let begun = Instant::now();
         let (child, socket) = spawn(&self.program, WorkerKind::Infer, limits::INFER_TIME_MAX)
             .map_err(|error| not_started(&error))?;
@@ -263,19 +336,7 @@ impl Host {
         write_frame(&mut writer, &InferRequest::Setup(self.setup.clone()))
             .await
             .map_err(|error| not_started(&error))?;
-        let ready = read_frame::<InferResponse>(&mut reader);
-        let info = match tokio::time::timeout(limits::INFER_START_TIME_MAX, ready).await {
-            Ok(Ok(Some(InferResponse::Ready { name, architecture, context, backend, device }))) => {
-                let (name, architecture) = (name.to_string(), architecture.to_string());
-                let device = device.map(|device| device.to_string()).unwrap_or_default();
-                let backend = backend.to_string();
-                ModelInfo { name, architecture, context, backend, device }
-            }
-            Ok(Ok(Some(InferResponse::Failed { failure, .. }))) => return Err(failure),
-            Ok(Ok(_)) => return Err(not_started(&"it ended while it loaded the model")),
-            Ok(Err(error)) => return Err(not_started(&error)),
-            Err(_) => return Err(not_started(&"the model was not loaded in time")),
-        };
+        let info = self.ready(&mut reader).await?;
         let (pid, took) = (child.id(), begun.elapsed().as_millis());
         let (model, class, device) = (&info.name, &info.backend, &info.device);
         tracing::info!(model, class, device, pid, ms = took, "a model is loaded");
@@ -286,11 +347,68 @@ impl Host {
             child,
             in_hand: Arc::clone(&in_hand),
             suspects: Arc::clone(&self.suspects),
+            on_crash: Arc::clone(&self.on_crash),
             end: end.clone(),
         };
         tokio::spawn(watch.listen(reader));
-        let (loaded, started) = (AsyncMutex::default(), Instant::now());
-        Ok(Live { requests, in_hand, info, loaded, pid, started, end })
+        let (adapters, started) = (Mutex::default(), Instant::now());
+        Ok(Live { requests, in_hand, info, adapters, pid, started, end })
+    }
+
+    /// Waits until the model is loaded, as long as the process gives signs of life.
+    async fn ready(&self, reader: &mut OwnedReadHalf) -> Result<ModelInfo, CallFailure> {
+        let mut told = Instant::now();
+        loop {
+            let said = read_frame::<InferResponse>(reader);
+            match tokio::time::timeout(limits::INFER_START_TIME_MAX, said).await {
+                Ok(Ok(Some(InferResponse::Loading { done, total }))) => {
+                    *lock(&self.loading) = Some((done, total));
+                    if told.elapsed() >= limits::PROGRESS_EVERY {
+                        told = Instant::now();
+                        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0);
+                        let (class, model) = (self.class(), self.model().short());
+                        tracing::info!(model, class, percent, "a model is being loaded");
+                    }
+                }
+                Ok(Ok(Some(InferResponse::Ready {
+                    name,
+                    architecture,
+                    context,
+                    backend,
+                    device,
+                }))) => {
+                    let (name, architecture) = (name.to_string(), architecture.to_string());
+                    let device = device.map(|device| device.to_string()).unwrap_or_default();
+                    let backend = backend.to_string();
+                    return Ok(ModelInfo { name, architecture, context, backend, device });
+                }
+                Ok(Ok(Some(InferResponse::Failed { failure, .. }))) => return Err(failure),
+                Ok(Ok(_)) => return Err(not_started(&"it ended while it loaded the model")),
+                Ok(Err(error)) => return Err(not_started(&error)),
+                Err(_) => return Err(not_started(&"the model was not loaded in time")),
+            }
+        }
+    }
+}
+
+/// Asks a process what a backend would compute on; it ends afterwards.
+///
+/// # Errors
+/// That there is nothing ([`codes::NO_DEVICE`]), or why nothing could be found out.
+pub async fn probe(program: &Program, asked: InferProbe) -> Result<String, CallFailure> {
+    let (_child, socket) = spawn(program, WorkerKind::Infer, limits::PROBE_TIME_MAX)
+        .map_err(|error| not_started(&error))?;
+    let (mut reader, mut writer) = socket.into_split();
+    write_frame(&mut writer, &InferRequest::Probe(asked))
+        .await
+        .map_err(|error| not_started(&error))?;
+    let said = read_frame::<InferResponse>(&mut reader);
+    match tokio::time::timeout(limits::PROBE_TIME_MAX, said).await {
+        Ok(Ok(Some(InferResponse::Probed { device }))) => Ok(device.to_string()),
+        Ok(Ok(Some(InferResponse::Failed { failure, .. }))) => Err(failure),
+        Ok(Ok(_)) => Err(not_started(&"it ended while it looked for a device")),
+        Ok(Err(error)) => Err(not_started(&error)),
+        Err(_) => Err(not_started(&"it found no end in looking for a device")),
     }
 }
 
@@ -326,6 +444,7 @@ struct Watch {
     child: Child,
     in_hand: Arc<InHand>,
     suspects: Arc<Suspects>,
+    on_crash: OnCrash,
     end: CancellationToken,
 }
 
@@ -367,6 +486,9 @@ impl Watch {
         // Noted before anybody is told, so that who asks again at once is known.
         let inputs: Vec<[u8; 32]> = waiting.iter().map(Waiting::input).collect();
         self.suspects.died(&inputs, death);
+        if death == Death::Crash {
+            (self.on_crash)();
+        }
         for one in waiting {
             one.fail(died());
         }

@@ -3,6 +3,8 @@
 //! A download that was cut goes on where it stopped, in this run or the next. What arrived is
 //! compared with the SHA-256 that the caller or the hub names before anything looks into it.
 
+mod repo;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +22,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::transfer::{Progress, Transfer};
 use crate::limits;
 
+pub use repo::{HubFiles, HubRepo};
+
 /// Where the hub is, if nothing else is said.
 pub const ENDPOINT: &str = "https://huggingface.co";
 /// The variable that names another, as the hub's own programs have it.
@@ -30,7 +34,9 @@ pub const ENDPOINT_VARIABLE: &str = "HF_ENDPOINT";
 #[non_exhaustive]
 pub enum HubError {
     /// The source is not written as one.
-    #[error("read {text:?}: write hf:OWNER/REPO/FILE, with @REVISION at its end if you want one")]
+    #[error(
+        "read {text:?}: write hf:OWNER/REPO/FILE or hf:OWNER/REPO, with @REVISION at its end if you want one"
+    )]
     Source {
         /// The text.
         text: String,
@@ -74,6 +80,14 @@ pub enum HubError {
         bytes: u64,
         /// The limit.
         max: u64,
+    },
+    /// A repository of which nothing can be used.
+    #[error("take {repository} over: {reason}")]
+    Nothing {
+        /// The repository.
+        repository: String,
+        /// What it lacks, or what to name.
+        reason: String,
     },
     /// What arrived is not what was named.
     #[error(
@@ -134,10 +148,6 @@ impl HubFile {
         let (Some(owner), Some(name), Some(file)) = (parts.next(), parts.next(), parts.next())
         else {
             return Err(wrong());
-        };
-        let is_plain = |part: &str| {
-            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
-            !part.is_empty() && !part.starts_with('.') && part.chars().all(fits)
         };
         let all_plain = [owner, name].into_iter().chain(file.split('/')).all(is_plain);
         if !all_plain || !revision.split('/').all(is_plain) {
@@ -352,6 +362,12 @@ impl Hub<'_> {
         let _ = fs::remove_file(part).await;
         web(url, &"the hub has another file there now")
     }
+}
+
+/// Whether a part of an address has only what parts of names have.
+fn is_plain(part: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    !part.is_empty() && !part.starts_with('.') && part.chars().all(fits)
 }
 
 /// What the hub says of a file.

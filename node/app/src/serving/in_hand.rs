@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openledger_wire::call::{CallFailure, Embedded};
+use openledger_wire::proof::InferOutput;
 use openledger_wire::worker::InferResponse;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,6 +23,8 @@ pub(super) enum Waiting {
     },
     /// For vectors.
     Embed { sender: Asked<Embedded>, input: [u8; 32] },
+    /// For what a check finds.
+    Check { sender: Asked<InferOutput>, input: [u8; 32] },
     /// For an adapter to be loaded.
     Adapter { sender: Asked<u64>, input: [u8; 32] },
 }
@@ -97,6 +100,13 @@ impl InHand {
                 }
                 _ => None,
             },
+            InferResponse::Checked { id, output } => match hand.by_id.remove(&id)? {
+                Waiting::Check { sender, input } => {
+                    let _ = sender.send(Ok(*output));
+                    Some(input)
+                }
+                _ => None,
+            },
             InferResponse::Loaded { id, bytes } => match hand.by_id.remove(&id)? {
                 Waiting::Adapter { sender, input } => {
                     let _ = sender.send(Ok(bytes));
@@ -105,7 +115,9 @@ impl InHand {
                 _ => None,
             },
             InferResponse::Failed { id, failure } => hand.by_id.remove(&id)?.fail(failure),
-            InferResponse::Ready { .. } => None,
+            InferResponse::Ready { .. }
+            | InferResponse::Loading { .. }
+            | InferResponse::Probed { .. } => None,
         }
     }
 
@@ -122,9 +134,10 @@ impl Waiting {
     /// What identifies the input in hand.
     pub(super) fn input(&self) -> [u8; 32] {
         match self {
-            Self::Call { input, .. } | Self::Embed { input, .. } | Self::Adapter { input, .. } => {
-                *input
-            }
+            Self::Call { input, .. }
+            | Self::Embed { input, .. }
+            | Self::Check { input, .. }
+            | Self::Adapter { input, .. } => *input,
         }
     }
 
@@ -132,6 +145,7 @@ impl Waiting {
         match self {
             Self::Call { sender, .. } => sender.is_closed(),
             Self::Embed { sender, .. } => sender.is_closed(),
+            Self::Check { sender, .. } => sender.is_closed(),
             Self::Adapter { sender, .. } => sender.is_closed(),
         }
     }
@@ -143,6 +157,7 @@ impl Waiting {
                 (sender.try_send(CallPiece::Failed(failure)).is_ok(), input)
             }
             Self::Embed { sender, input } => (sender.send(Err(failure)).is_ok(), input),
+            Self::Check { sender, input } => (sender.send(Err(failure)).is_ok(), input),
             Self::Adapter { sender, input } => (sender.send(Err(failure)).is_ok(), input),
         };
         told.then_some(input)

@@ -1,7 +1,7 @@
 //! The model files of this machine.
 //!
-//! Each has a note beside it in the folder `models`: `ID.json` tells of `ID.gguf` or
-//! `ID.safetensors`, or of a file that lies elsewhere. Notes are written whole or not at all, so
+//! Each has a note beside it in the folder `models`: `ID.json` tells of `ID.gguf`,
+//! `ID.safetensors` or the folder `ID`, or of what lies elsewhere. Notes are written whole or not at all, so
 //! that the node and `openledger model` may use the folder at the same time; the node looks for
 //! changes. Whether a file is what its id says was checked when it was taken over; later only its
 //! length is looked at.
@@ -15,6 +15,7 @@ use openledger_wire::{BlobId, Text};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::folder::length;
 use super::offers::is_id_of;
 use crate::data_dir::{DataDirError, read_bounded, write_private};
 use crate::limits;
@@ -58,6 +59,9 @@ pub struct Entry {
     pub base: Option<BlobId>,
     /// Where it lies.
     pub path: PathBuf,
+    /// Where it came from, pinned, if from a hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Why it cannot be used, if it cannot.
     pub problem: Option<String>,
 }
@@ -74,7 +78,7 @@ impl Entry {
     }
 
     fn examined(self) -> Self {
-        let found = self.path.metadata().map(|data| data.len());
+        let found = length(&self.path);
         let problem = match found {
             Ok(bytes) if bytes == self.bytes => None,
             Ok(bytes) => Some(format!(
@@ -105,6 +109,8 @@ struct Note {
     base: Option<BlobId>,
     /// Where the file lies, if not beside the note.
     path: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
 }
 
 /// Why the library could not be used.
@@ -244,11 +250,11 @@ impl Library {
         }
     }
 
-    /// What can be used, as peers are told of it: as many as an announcement holds, bases first.
+    /// What can be used, bases first.
     #[must_use]
     pub fn offers(&self) -> Vec<Offer> {
         let fine = self.entries().into_iter().filter(|entry| entry.problem.is_none());
-        fine.map(|entry| entry.offer()).take(openledger_wire::limits::OFFERS_MAX).collect()
+        fine.map(|entry| entry.offer()).collect()
     }
 
     /// Where a file of this id lies in the folder.
@@ -297,6 +303,7 @@ impl Library {
             kind: entry.kind,
             base: entry.base,
             path: (!beside).then(|| entry.path.clone()),
+            source: entry.source.clone(),
         };
         write_private(&self.note_path(entry.blob), &serde_json::to_vec_pretty(&note)?)?;
         let entry = entry.examined();
@@ -312,7 +319,13 @@ impl Library {
         let entry = self.find(name)?;
         remove(&self.note_path(entry.blob))?;
         if entry.path.starts_with(&self.folder) {
-            remove(&entry.path)?;
+            if entry.path.is_dir() {
+                let path = entry.path.clone();
+                std::fs::remove_dir_all(&entry.path)
+                    .map_err(|source| LibraryError::Remove { path, source })?;
+            } else {
+                remove(&entry.path)?;
+            }
         }
         self.lock().remove(&entry.blob);
         Ok(entry)
@@ -380,6 +393,7 @@ fn entry_of(folder: &Path, path: &Path) -> Result<Option<Entry>, String> {
         kind: note.kind,
         base: note.base,
         path: note.path.unwrap_or(beside),
+        source: note.source,
         problem: None,
     }))
 }
@@ -393,7 +407,7 @@ mod tests {
         let path = library.place(blob, EntryKind::Base);
         std::fs::write(&path, [id; 5]).unwrap();
         let (name, kind) = (name.to_owned(), EntryKind::Base);
-        Entry { name, blob, bytes: 5, kind, base: None, path, problem: None }
+        Entry { name, blob, bytes: 5, kind, base: None, path, source: None, problem: None }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::library::{Entry, EntryKind, Library, LibraryError};
 use super::local::LocalServe;
 use super::offers::Offers;
 use super::transfer::{Progress, Transfer};
-use super::{InferenceConfig, ModelsConfig, Serve as _};
+use super::{InferenceConfig, ModelsConfig, Serve as _, UpstreamConfig, Upstreams, WithUpstreams};
 use crate::limits;
 use crate::node::lock;
 use crate::worker::Program;
@@ -86,6 +86,8 @@ pub struct Models {
     pub library: Arc<Library>,
     /// What answers.
     pub serve: Arc<LocalServe>,
+    /// Servers of the owner that answer, too.
+    pub upstreams: Arc<Upstreams>,
     /// What the owner configured.
     pub config: ModelsConfig,
     blobs: Arc<dyn Blobs>,
@@ -122,6 +124,7 @@ impl Models {
         Self {
             library,
             serve: Arc::new(serve),
+            upstreams: Arc::new(Upstreams::new(Vec::new())),
             config,
             blobs,
             shared: Mutex::default(),
@@ -132,6 +135,24 @@ impl Models {
             bytes_from_peers: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         }
+    }
+
+    /// The same with servers of the owner.
+    #[must_use]
+    pub fn with_upstreams(self, configs: Vec<UpstreamConfig>) -> Self {
+        Self { upstreams: Arc::new(Upstreams::new(configs)), ..self }
+    }
+
+    /// Everything that answers the owner's applications.
+    #[must_use]
+    pub fn answers(&self) -> WithUpstreams {
+        WithUpstreams::own(Arc::clone(&self.serve), Arc::clone(&self.upstreams))
+    }
+
+    /// Everything that answers peers.
+    #[must_use]
+    pub fn answers_to_peers(&self) -> WithUpstreams {
+        WithUpstreams::shared(Arc::clone(&self.serve), Arc::clone(&self.upstreams))
     }
 
     /// Whether there is a base model, or the owner named one to be fetched.
@@ -150,6 +171,9 @@ impl Models {
         let shared = lock(&self.shared);
         let mut offers = self.serve.offers();
         offers.retain(|offer| shared.contains(&offer.blob));
+        // As many as an announcement holds; bases come first.
+        offers.extend(self.upstreams.shared_offers());
+        offers.truncate(openledger_wire::limits::OFFERS_MAX);
         offers
     }
 
@@ -197,6 +221,18 @@ impl Models {
         }
     }
 
+    /// Looks for devices to compute on as long as there is a model for them; ends with its task.
+    pub async fn keep_devices(self: Arc<Self>) {
+        let mut due = tokio::time::interval(limits::DEVICES_EVERY);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            if self.has_base() {
+                self.serve.look_for_devices().await;
+            }
+        }
+    }
+
     /// Looks at the folder now, for what `openledger model` did since the last look.
     pub async fn look(&self) {
         let library = Arc::clone(&self.library);
@@ -231,7 +267,9 @@ impl Models {
             return false;
         }
         let known = lock(&self.shared).clone();
-        let fine = self.library.entries().into_iter().filter(|entry| entry.problem.is_none());
+        // A folder is no blob.
+        let is_shared = |entry: &Entry| entry.problem.is_none() && !entry.path.is_dir();
+        let fine = self.library.entries().into_iter().filter(is_shared);
         let here: BTreeMap<BlobId, Entry> = fine.map(|entry| (entry.blob, entry)).collect();
         let mut changed = false;
         for entry in here.values().filter(|entry| !known.contains(&entry.blob)) {
@@ -369,7 +407,16 @@ impl Models {
             }
         };
         let name = self.library.free_name(&offer.name, blob);
-        Ok(self.library.note(Entry { name, blob, bytes, kind, base, path, problem: None })?)
+        Ok(self.library.note(Entry {
+            name,
+            blob,
+            bytes,
+            kind,
+            base,
+            path,
+            source: None,
+            problem: None,
+        })?)
     }
 
     async fn drop_file(&self, blob: BlobId, path: &Path) {

@@ -4,11 +4,12 @@
 //! finds a server for a call. Names are resolved before: a call holds ids only.
 
 use async_trait::async_trait;
-use openledger_wire::Text;
 use openledger_wire::call::{Call, CallEnd, CallFailure, CallToken, Embed, Embedded};
 use openledger_wire::gossip::Offer;
+use openledger_wire::{BlobId, Text};
 use tokio::sync::mpsc;
 
+use super::Combined;
 use super::wishes::{Wishes, only_here};
 
 /// Codes of [`CallFailure`]: stable words for programs.
@@ -23,6 +24,8 @@ pub mod codes {
     pub const BAD_FILE: &str = "bad-file";
     /// The call asks for what no engine gives.
     pub const INVALID: &str = "invalid-request";
+    /// What the answer must look like cannot be done.
+    pub const CONSTRAINT: &str = "invalid-constraint";
     /// The model's chat template refuses the conversation, or there is none.
     pub const TEMPLATE: &str = "chat-template";
     /// The prompt does not fit into the model's context.
@@ -37,6 +40,14 @@ pub mod codes {
     pub const START: &str = "worker-start";
     /// The input killed the process again and again.
     pub const QUARANTINED: &str = "quarantined";
+    /// There is nothing that the backend could compute on.
+    pub const NO_DEVICE: &str = "no-device";
+    /// The backend cannot run the model.
+    pub const UNFIT: &str = "backend-unfit";
+    /// The call did not begin before its deadline.
+    pub const DEADLINE: &str = "deadline";
+    /// The owner's cluster failed on the call.
+    pub const UPSTREAM: &str = "upstream";
     /// The engine failed on the call.
     pub const ENGINE: &str = "engine-failed";
     /// The node stops.
@@ -84,6 +95,16 @@ pub trait Serve: Send + Sync {
 
     /// What is served.
     fn offers(&self) -> Vec<Offer>;
+
+    /// The backend class in which a model answers here, if that is known.
+    fn class_of(&self, _model: &BlobId) -> Option<String> {
+        None
+    }
+
+    /// Adapters put together under a name.
+    fn combinations(&self) -> Vec<Combined> {
+        Vec::new()
+    }
 }
 
 /// A failure in words; asking again is useless if `retry_after_ms` is 0.

@@ -4,7 +4,7 @@
 //! by this machine's own engine alone, and refused where a peer would have to answer. Who asks and
 //! how urgently only orders what waits here, and is not told to peers.
 
-use openledger_inference::{CallerId, Priority};
+use openledger_inference::{CallerId, MajoritySign, Merge, MergeStrategy, Priority};
 use openledger_wire::call::CallFailure;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,64 @@ pub struct Wishes {
     pub urgency: i8,
     /// The caller's name, hashed by the engine; empty for nobody in particular.
     pub caller: String,
+    /// The call is of no use if it has not begun after so many milliseconds; 0 for no such time.
+    pub timeout_ms: u32,
+    /// How several adapters become one; nothing adds up their updates.
+    pub merge: Option<MergeWish>,
+    /// Whether the end of the answer brings its fingerprint.
+    pub fingerprint: bool,
+}
+
+/// How several adapters become one, in LoRAX's words. Thousandths, as in calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergeWish {
+    /// "linear", "ties", "dare_linear" or "dare_ties".
+    pub strategy: String,
+    /// The share of numbers that trimming or dropping keeps.
+    pub density_permille: u16,
+    /// "total" or "frequency": how signs are elected.
+    pub majority_sign_method: String,
+}
+
+impl Default for MergeWish {
+    fn default() -> Self {
+        let strategy = MergeStrategy::Linear.name().to_owned();
+        Self { strategy, density_permille: 1_000, majority_sign_method: "total".to_owned() }
+    }
+}
+
+impl MergeWish {
+    /// Whether it says anything beyond a sum.
+    #[must_use]
+    pub fn makes_product(&self) -> bool {
+        self.of_engine().strategy != MergeStrategy::Linear
+    }
+
+    /// Which words make no sense.
+    ///
+    /// # Errors
+    /// The first field that does not, and what it may be.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let strategy = self.strategy.parse::<MergeStrategy>();
+        strategy.map_err(|error| ("merge_strategy", error.to_string()))?;
+        let sign = self.majority_sign_method.parse::<MajoritySign>();
+        sign.map_err(|error| ("majority_sign_method", error.to_string()))?;
+        match self.density_permille {
+            1..=1_000 => Ok(()),
+            _ => Err(("density", "density must be above 0 and at most 1".to_owned())),
+        }
+    }
+
+    /// The same in the engine's words; what makes no sense is a sum.
+    #[must_use]
+    pub fn of_engine(&self) -> Merge {
+        Merge {
+            strategy: self.strategy.parse().unwrap_or_default(),
+            density: f32::from(self.density_permille) / 1e3,
+            majority_sign_method: self.majority_sign_method.parse().unwrap_or_default(),
+        }
+    }
 }
 
 impl Default for Wishes {
@@ -34,6 +92,9 @@ impl Default for Wishes {
             logit_bias_permille: Vec::new(),
             urgency: 0,
             caller: String::new(),
+            timeout_ms: 0,
+            merge: None,
+            fingerprint: false,
         }
     }
 }
@@ -45,6 +106,7 @@ impl Wishes {
         self.min_p_permille > 0
             || self.repetition_permille != 1_000
             || !self.logit_bias_permille.is_empty()
+            || self.merge.as_ref().is_some_and(MergeWish::makes_product)
     }
 
     /// How much the call matters to the engine.
@@ -67,7 +129,7 @@ impl Wishes {
 /// What is said where only a peer could answer.
 #[must_use]
 pub fn only_here() -> CallFailure {
-    let message = "min_p, repetition_penalty and logit_bias are only done by this node's own engine, and the model is not here; add it with `openledger model fetch`, or leave them out";
+    let message = "min_p, repetition_penalty, logit_bias and merges other than linear are only done by this node's own engine, and not all that the call names is here; get it with `openledger model fetch`, or leave them out";
     failure(codes::INVALID, message, 0)
 }
 
@@ -83,11 +145,17 @@ mod tests {
         assert!(!who.change_the_answer());
         assert_eq!(who.priority(), Priority::High);
         assert_eq!(Wishes { urgency: -5, ..plain.clone() }.priority(), Priority::Low);
+        let sum = Wishes { merge: Some(MergeWish::default()), timeout_ms: 9, ..plain.clone() };
+        assert!(!sum.change_the_answer(), "peers add up, too");
         assert!(who.caller_id().is_some() && plain.caller_id().is_none());
         for wishes in [
             Wishes { min_p_permille: 1, ..plain.clone() },
             Wishes { repetition_permille: 1_100, ..plain.clone() },
             Wishes { logit_bias_permille: vec![(5, 0)], ..plain.clone() },
+            Wishes {
+                merge: Some(MergeWish { strategy: "dare_ties".to_owned(), ..MergeWish::default() }),
+                ..plain.clone()
+            },
         ] {
             assert!(wishes.change_the_answer(), "{wishes:?}");
         }

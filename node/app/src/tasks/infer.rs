@@ -2,6 +2,8 @@
 //!
 //! What is missing is fetched from peers that offer it, or from those who hold the prompt. The
 //! answer is drawn with the task's seed, so that whoever has the same files can check each token.
+//! Who is told the tokens of an answer writes none: he runs them through the model, and says in
+//! numbers what it makes of them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +15,8 @@ use openledger_wire::call::{
 };
 use openledger_wire::gossip::{Holder, Offer, OfferKind};
 use openledger_wire::link::LeasedTask;
-use openledger_wire::proof::{InferFinish, InferOutput, ProofBody};
+use openledger_wire::log::Role;
+use openledger_wire::proof::{InferEvidence, InferFinish, InferOutput, ProofBody};
 use openledger_wire::task::{InferTask, TaskKind};
 use openledger_wire::{BlobId, List, Text, decode, limits as wire_limits};
 
@@ -32,6 +35,8 @@ pub struct InferBench {
     pub offers: Arc<Offers>,
     /// Backend classes whose answers the network's rules compare.
     pub classes: Vec<String>,
+    /// Whether its rules want fingerprints.
+    pub with_evidence: bool,
 }
 
 impl Bench {
@@ -63,7 +68,7 @@ impl Bench {
         let occasion = Occasion { leased, page: &prompt };
         let output = self.conduct.infer_output(output, occasion);
         self.counts.inferences.fetch_add(1, Ordering::Relaxed);
-        let body = ProofBody::of_version(TaskKind::Infer, InferOutput::VERSION, &output)?;
+        let body = ProofBody::of_version(TaskKind::Infer, output.version(), &output)?;
         Ok(Output { input: task.prompt, body })
     }
 
@@ -88,36 +93,77 @@ impl Bench {
         };
         let prompt: Prompt = decode(&bytes, wire_limits::PROMPT_MAX)
             .map_err(|error| WorkError::Task(format!("its prompt: {error}")))?;
-        let class = here.class(leased)?;
-        let info = here.models.serve.info_in(task.model, &class).await.map_err(refused)?;
-        let stream = here.models.serve.work(call_of(task, prompt), &class).await;
-        let (tokens, end) = whole(stream.map_err(refused)?).await.map_err(refused)?;
-        Ok((output_of(task, &tokens, &end, &info.backend)?, bytes.to_vec()))
+        let class = here.class(task, leased).await?;
+        let call = call_of(task, prompt);
+        let output = match &leased.answer {
+            Some(tokens) => {
+                let generated = List::new(tokens.to_vec())?;
+                let check = here.models.serve.check(Call { generated, ..call }, &class).await;
+                check.map_err(refused)?
+            }
+            None => {
+                let stream = here.models.serve.work(call, &class).await;
+                let (tokens, end) = whole(stream.map_err(refused)?).await.map_err(refused)?;
+                let output = output_of(task, &tokens, &end, &class)?;
+                if here.with_evidence { with_evidence(output, end)? } else { output }
+            }
+        };
+        Ok((output, bytes.to_vec()))
     }
 }
 
 impl InferBench {
-    /// The backend class to answer in: that of the answer which is checked; else the owner's, if
-    /// the rules compare it, or the first that they do and this build has.
-    fn class(&self, leased: &LeasedTask) -> Result<String, WorkError> {
+    /// The backend class to answer in, with an engine of it that has the model: the one that a check
+    /// is told; else that in which this node serves, or the first of those that the rules compare.
+    async fn class(&self, task: &InferTask, leased: &LeasedTask) -> Result<String, WorkError> {
+        if leased.answer.is_some() && (leased.lease.role != Role::Auditor || !self.with_evidence) {
+            let why =
+                "it brings an answer to check, which only checks do under rules that want them";
+            return Err(WorkError::Declined(why.to_owned()));
+        }
+        let mut refusal = None;
+        for class in self.fitting(leased)? {
+            match self.models.serve.info_in(task.model, &class).await {
+                Ok(info) => return Ok(info.backend),
+                // A device that is not there, or too small for this model.
+                Err(failure) => refusal = Some(failure),
+            }
+        }
+        Err(refusal.map_or_else(
+            || {
+                let listed = self.classes.join(", ");
+                WorkError::Declined(format!(
+                    "the rules compare {listed}, none of which is had here"
+                ))
+            },
+            refused,
+        ))
+    }
+
+    /// The classes that a lease may be done in, the best first.
+    fn fitting(&self, leased: &LeasedTask) -> Result<Vec<String>, WorkError> {
         let fits = |class: &str| {
             self.classes.iter().any(|listed| listed == class) && of_class(class).is_some()
         };
         if let Some(told) = &leased.backend {
             return if fits(told) {
-                Ok(told.to_string())
+                Ok(vec![told.to_string()])
             } else {
                 let why = format!("the answer to check is of class {told}, which is not had here");
                 Err(WorkError::Declined(why))
             };
         }
-        let own = self.models.serve.inference().class();
-        let listed = std::iter::once(own).chain(self.classes.iter().map(String::as_str));
-        let mut fitting = listed.filter(|class| fits(class));
-        fitting.next().map(str::to_owned).ok_or_else(|| {
-            let listed = self.classes.join(", ");
-            WorkError::Declined(format!("the rules compare {listed}, none of which is had here"))
-        })
+        let serve = &self.models.serve;
+        let own = [serve.class(), serve.inference().class()].map(str::to_owned);
+        let exact = |class: &&String| of_class(class).is_some_and(|(kind, ..)| kind.exact());
+        let first = self.classes.iter().find(exact).cloned();
+        let mut fitting: Vec<String> = Vec::new();
+        for class in own.into_iter().chain(first).filter(|class| fits(class)) {
+            if !fitting.contains(&class) {
+                fitting.push(class);
+            }
+        }
+        Ok(fitting)
     }
 
     /// Makes sure that model and adapters are here.
@@ -174,6 +220,8 @@ fn call_of(task: &InferTask, prompt: Prompt) -> Call {
         },
         stop: List::default(),
         top_logprobs: 0,
+        constraint: None,
+        tools: None,
     }
 }
 
@@ -197,13 +245,25 @@ fn output_of(
         }
     };
     let ids: Vec<u32> = tokens.iter().map(|token| token.token).collect();
-    let logprobs: Vec<i32> = tokens.iter().map(|token| token.logprob_micro).collect();
+    // Rounding may lead a millionth beyond certainty.
+    let logprobs: Vec<i32> = tokens.iter().map(|token| token.logprob_micro.min(0)).collect();
     Ok(InferOutput {
         tokens: List::new(ids)?,
         logprobs_micro: List::new(logprobs)?,
         finish,
         fingerprint: BlobId::ZERO,
         backend: Text::clipped(backend),
+        evidence: None,
+    })
+}
+
+/// The output with the fingerprint of how it was computed.
+fn with_evidence(output: InferOutput, end: CallEnd) -> Result<InferOutput, WorkError> {
+    let fingerprint = end.fingerprint.ok_or(WorkError::OddAnswer("infer"))?;
+    Ok(InferOutput {
+        fingerprint: BlobId::of(&fingerprint),
+        evidence: Some(InferEvidence { fingerprint, check: None }),
+        ..output
     })
 }
 

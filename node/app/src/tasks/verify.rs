@@ -85,7 +85,14 @@ mod tests {
         let task = spec.id(NETWORK).unwrap();
         let deadline = UnixMs(deadline);
         let lease = Lease { task, wave: 0, node: NODE, role: Role::Replica, deadline };
-        LeasedTask { lease, round: Round(1), spec, holders: List::default(), backend: None }
+        LeasedTask {
+            lease,
+            round: Round(1),
+            spec,
+            holders: List::default(),
+            backend: None,
+            answer: None,
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@ use openledger_inference::{
     AdapterSetError, AdapterStoreError, FinishReason, PrepareError, Request, Sampling, ScoreError,
     SequenceError, SubmitError, Usage,
 };
-use openledger_models::{AdapterError, Message, Model, SpecialTokens, TemplateError, Tokenizer};
+use openledger_models::{AdapterError, Model, SpecialTokens, TemplateError, Tokenizer};
 use openledger_wire::call::{self, Call, CallEnd, CallFailure, CallToken, Prompt};
 use openledger_wire::{BlobId, List, Prose};
+use serde_json::Value;
 
+use super::infer_tools::messages_of;
 use crate::serving::{Wishes, codes, failure};
 
 /// Milliseconds after which a caller that was turned away may ask again.
@@ -17,20 +19,19 @@ const AGAIN_MS: u32 = 1_000;
 ///
 /// # Errors
 /// The template's.
-pub(super) fn tokens_of(model: &Model, prompt: &Prompt) -> Result<Vec<u32>, CallFailure> {
+pub(super) fn tokens_of(
+    model: &Model,
+    prompt: &Prompt,
+    tools: &[Value],
+) -> Result<Vec<u32>, CallFailure> {
     let tokenizer = model.tokenizer();
     match prompt {
         // What people write ends no turn, whatever it looks like.
         Prompt::Text(text) => Ok(tokenizer.encode_with_bos(text, SpecialTokens::AsText)),
         Prompt::Tokens(tokens) => Ok(tokens.to_vec()),
         Prompt::Chat(messages) => {
-            let messages: Vec<Message> = messages
-                .iter()
-                .map(|said| {
-                    Message::new(said.role.to_string(), said.content.to_owned().into_string())
-                })
-                .collect();
-            let text = model.chat_template().render(&messages, true);
+            let messages = messages_of(messages);
+            let text = model.chat_template().render_with(&messages, tools, true);
             let text = text.map_err(|error| of_template(&error))?;
             Ok(chat_tokens(tokenizer, &text))
         }
@@ -87,14 +88,19 @@ pub(super) fn request_of(
     })
 }
 
-/// Adds to a request what its caller wishes beyond the call.
-pub(super) fn grant(wishes: &Wishes, request: &mut Request) {
+/// Adds to a request what its caller wishes beyond the call, at a time of the engine's clock.
+pub(super) fn grant(wishes: &Wishes, request: &mut Request, now_ms: u64) {
     request.sampling.min_p = permille_of(f64::from(wishes.min_p_permille));
     request.sampling.repetition_penalty = permille_of(f64::from(wishes.repetition_permille));
     let bias = |(token, permille): &(u32, i32)| (*token, permille_of(f64::from(*permille)));
     request.sampling.logit_bias = wishes.logit_bias_permille.iter().map(bias).collect();
     request.priority = wishes.priority();
     request.caller = wishes.caller_id();
+    if let Some(merge) = &wishes.merge {
+        request.merge = merge.of_engine();
+    }
+    let timeout_ms = u64::from(wishes.timeout_ms);
+    request.deadline_ms = (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms));
 }
 
 fn sampling_of(said: &call::Sampling) -> Sampling {
@@ -114,7 +120,7 @@ fn permille_of(thousandths: f64) -> f32 {
 }
 
 /// A probability's logarithm in millionths.
-fn micro(logprob: f32) -> i32 {
+pub(super) fn micro(logprob: f32) -> i32 {
     (f64::from(logprob) * 1e6).round() as i32
 }
 
@@ -161,9 +167,14 @@ pub(super) fn end_of(reason: FinishReason, usage: Usage, text: Prose<1024>) -> O
         FinishReason::Length => call::FinishReason::Length,
         FinishReason::Cancelled => return None,
     };
-    let (prompt_tokens, completion_tokens) =
-        (count(usage.prompt_tokens), count(usage.completion_tokens));
-    Some(CallEnd { reason, text, prompt_tokens, completion_tokens })
+    Some(CallEnd {
+        reason,
+        text,
+        prompt_tokens: count(usage.prompt_tokens),
+        completion_tokens: count(usage.completion_tokens),
+        cached_tokens: count(usage.cached_tokens),
+        fingerprint: None,
+    })
 }
 
 /// A vector as little-endian floats.
@@ -198,6 +209,7 @@ pub(super) fn of_submit(error: &SubmitError) -> CallFailure {
             (codes::BUSY, u32::try_from(*retry_after_ms).unwrap_or(u32::MAX))
         }
         SubmitError::Adapters(error) => (of_adapters(error), 0),
+        SubmitError::Constraint(_) => (codes::CONSTRAINT, 0),
         _ => (codes::INVALID, 0),
     };
     failure(code, &format!("failed to {error}"), again)
@@ -216,6 +228,8 @@ pub(super) fn of_score(error: &ScoreError) -> CallFailure {
 pub(super) fn of_sequence(error: &SequenceError) -> CallFailure {
     let code = match error {
         SequenceError::Adapters(error) => of_adapters(error),
+        SequenceError::Constraint { .. } => codes::CONSTRAINT,
+        SequenceError::Deadline { .. } => codes::DEADLINE,
         _ => codes::ENGINE,
     };
     failure(code, &format!("failed to {error}"), 0)
@@ -239,7 +253,7 @@ pub(super) fn of_store(error: &AdapterStoreError) -> CallFailure {
     failure(code, &format!("failed to {error}"), again)
 }
 
-fn of_adapter(error: &AdapterError) -> CallFailure {
+pub(super) fn of_adapter(error: &AdapterError) -> CallFailure {
     let code = match error {
         AdapterError::Layer { .. } | AdapterError::Shape { .. } => codes::WRONG_BASE,
         _ => codes::BAD_FILE,
@@ -250,6 +264,7 @@ fn of_adapter(error: &AdapterError) -> CallFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serving::wishes::MergeWish;
 
     #[test]
     fn text_that_does_not_fit_goes_with_the_next_token() {
@@ -266,7 +281,7 @@ mod tests {
     fn wishes_reach_the_engine_in_its_own_numbers() {
         let mut request = Request::greedy(vec![1], 4);
         let plain = request.clone();
-        grant(&Wishes::default(), &mut request);
+        grant(&Wishes::default(), &mut request, 5);
         assert_eq!(request, plain, "no wishes change nothing");
         let wishes = Wishes {
             min_p_permille: 50,
@@ -274,8 +289,13 @@ mod tests {
             logit_bias_permille: vec![(7, -100_000), (9, 2_500)],
             urgency: -1,
             caller: "ann".to_owned(),
+            timeout_ms: 1_500,
+            merge: Some(MergeWish { strategy: "ties".to_owned(), ..MergeWish::default() }),
+            ..Wishes::default()
         };
-        grant(&wishes, &mut request);
+        grant(&wishes, &mut request, 5);
+        assert_eq!(request.deadline_ms, Some(1_505));
+        assert_eq!(request.merge.strategy, openledger_inference::MergeStrategy::Ties);
         let sampling = &request.sampling;
         assert_eq!((sampling.min_p, sampling.repetition_penalty), (0.05, 1.15));
         assert_eq!(sampling.logit_bias, [(7, -100.0), (9, 2.5)].into());

@@ -20,17 +20,17 @@ use crate::fake_serve::{FakeServe, POET, adapter, base};
 use crate::process::{NodeProcess, json as output, until};
 use crate::serving::{adapter_file, model_path};
 
-const KEY: &str = "a-key-of-the-owner";
+pub(crate) const KEY: &str = "a-key-of-the-owner";
 
 /// An API over a server that counts words.
-struct Served {
-    api: Api,
+pub(crate) struct Served {
+    pub(crate) api: Api,
     token: Token,
     http: reqwest::Client,
 }
 
-async fn served(fake: Arc<FakeServe>) -> Served {
-    let router = Router::new(fake as Arc<dyn Serve>, Vec::new(), None, Patience::default());
+pub(crate) async fn served(serve: Arc<dyn Serve>) -> Served {
+    let router = Router::new(serve, Vec::new(), None, Patience::default());
     let token = Token::generate().unwrap();
     let config = ApiConfig { keys: vec![KEY.to_owned()], ..ApiConfig::default() };
     let problem: Problem = Arc::new(|name| {
@@ -63,11 +63,11 @@ impl Served {
         request.send().await.unwrap()
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Response {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         self.send(Method::POST, path, Some(KEY), body.to_string().into_bytes()).await
     }
 
-    async fn chat(&self, more: Value) -> Response {
+    pub(crate) async fn chat(&self, more: Value) -> Response {
         let mut body = json!({
             "model": "base", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3,
         });
@@ -76,7 +76,7 @@ impl Served {
     }
 }
 
-async fn error(response: Response) -> (u16, Value) {
+pub(crate) async fn error(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     let error = body["error"].clone();
@@ -146,18 +146,13 @@ async fn every_wrong_request_has_its_status_code_and_field() {
         (
             json!({"messages": [{"role": "tool", "content": "x"}]}),
             400,
-            "unsupported_parameter",
-            "messages[0].role",
+            "invalid_value",
+            "messages[0].tool_call_id",
         ),
         (json!({"n": 2}), 400, "unsupported_parameter", "n"),
-        (json!({"tools": [{}]}), 400, "unsupported_parameter", "tools"),
-        (json!({"tool_choice": "required"}), 400, "unsupported_parameter", "tool_choice"),
-        (
-            json!({"response_format": {"type": "json_object"}}),
-            400,
-            "unsupported_parameter",
-            "response_format",
-        ),
+        (json!({"tools": [{}]}), 400, "unsupported_parameter", "tools[0].type"),
+        (json!({"tool_choice": "required"}), 400, "invalid_value", "tool_choice"),
+        (json!({"response_format": {"type": "xml"}}), 400, "invalid_value", "response_format.type"),
         (json!({"temperature": "hot"}), 400, "invalid_value", "temperature"),
         (json!({"top_p": -0.1}), 400, "invalid_value", "top_p"),
         (
@@ -217,7 +212,7 @@ async fn every_wrong_request_has_its_status_code_and_field() {
 #[tokio::test]
 async fn wishes_reach_the_server_of_both_kinds_of_completions() {
     let fake = counting();
-    let served = served(Arc::clone(&fake)).await;
+    let served = served(Arc::clone(&fake) as Arc<dyn Serve>).await;
     let wishes = json!({
         "min_p": 0.1, "repetition_penalty": 1.2, "logit_bias": {"7": -100}, "user": "ann",
         "priority": "low",
@@ -233,6 +228,7 @@ async fn wishes_reach_the_server_of_both_kinds_of_completions() {
         logit_bias_permille: vec![(7, -100_000)],
         urgency: -1,
         caller: "ann".to_owned(),
+        ..Wishes::default()
     };
     let wished = fake.wished.lock().unwrap();
     assert_eq!(*wished, [all.clone(), all.clone(), all, Wishes::default()]);
@@ -263,7 +259,8 @@ async fn streams_are_framed_as_events_and_end_in_order() {
     assert_eq!(chunks[4]["choices"][0]["finish_reason"], "length");
     assert_eq!(chunks[4]["usage"], Value::Null);
     assert_eq!(chunks[5]["choices"], json!([]));
-    let usage = json!({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10});
+    let usage = json!({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": 0}});
     assert_eq!(chunks[5]["usage"], usage);
     assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
 
@@ -280,7 +277,7 @@ async fn streams_are_framed_as_events_and_end_in_order() {
 async fn a_client_that_leaves_cancels_its_call() {
     let gate = Arc::new(Semaphore::new(2));
     let fake = FakeServe::new(&[base("base")], Some(gate));
-    let served = served(Arc::clone(&fake)).await;
+    let served = served(Arc::clone(&fake) as Arc<dyn Serve>).await;
     let streamed = served.chat(json!({"stream": true, "max_tokens": 500})).await;
     drop(streamed);
     let cancelled = || fake.cancelled.load(std::sync::atomic::Ordering::Relaxed);
@@ -294,7 +291,7 @@ async fn a_client_that_leaves_cancels_its_call() {
 async fn more_requests_than_are_taken_are_told_when_to_come_back() {
     let gate = Arc::new(Semaphore::new(0));
     let fake = FakeServe::new(&[base("base")], Some(Arc::clone(&gate)));
-    let served = Arc::new(served(Arc::clone(&fake)).await);
+    let served = Arc::new(served(Arc::clone(&fake) as Arc<dyn Serve>).await);
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let served = Arc::clone(&served);

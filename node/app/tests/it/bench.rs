@@ -35,7 +35,14 @@ fn leased<T: Serialize>(kind: TaskKind, body: &T) -> LeasedTask {
     let task = spec.id(NetworkId::ZERO).unwrap();
     let node = NodeId([1; 32]);
     let lease = Lease { task, wave: 0, node, role: Role::Replica, deadline: UnixMs(u64::MAX) };
-    LeasedTask { lease, round: Round(1), spec, holders: List::default(), backend: None }
+    LeasedTask {
+        lease,
+        round: Round(1),
+        spec,
+        holders: List::default(),
+        backend: None,
+        answer: None,
+    }
 }
 
 fn bench(site: &Site, conduct: impl Conduct + 'static) -> Bench {

@@ -123,6 +123,7 @@ impl Coordinator {
             spec: spec.clone(),
             holders: List::default(),
             backend: None,
+            answer: None,
         };
         self.push(node, &LinkPush::Leases(List::new(vec![leased]).unwrap()));
     }

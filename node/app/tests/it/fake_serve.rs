@@ -25,7 +25,8 @@ pub(crate) const POET: BlobId = BlobId([2; 32]);
 ///
 /// The first line of the last message decides: `fail CODE` does not begin, `break CODE N` breaks
 /// off after N tokens, `stop N` ends by itself after N tokens; everything else goes on to the
-/// limit. `word TEXT` makes all words that text.
+/// limit. `word TEXT` makes all words that text; `say JSON` says that JSON text, three characters a
+/// token, and ends.
 pub(crate) struct FakeServe {
     offers: Vec<Offer>,
     /// One permit lets one token out; none for no limit.
@@ -35,6 +36,8 @@ pub(crate) struct FakeServe {
     pub(crate) embeds: AtomicU64,
     /// What was wished of each call that came with wishes.
     pub(crate) wished: Mutex<Vec<Wishes>>,
+    /// The calls.
+    pub(crate) calls: Mutex<Vec<Call>>,
 }
 
 impl FakeServe {
@@ -46,6 +49,7 @@ impl FakeServe {
             cancelled: Arc::default(),
             embeds: AtomicU64::new(0),
             wished: Mutex::default(),
+            calls: Mutex::default(),
         })
     }
 }
@@ -71,7 +75,7 @@ pub(crate) fn announce(at: UnixMs, offers: &[Offer]) -> Announcement {
 
 /// A call for so many tokens.
 pub(crate) fn call(prompt: &str, tokens_max: u32) -> Call {
-    let message = ChatMessage { role: Text::clipped("user"), content: Prose::clipped(prompt) };
+    let message = ChatMessage::plain(Text::clipped("user"), Prose::clipped(prompt));
     Call {
         model: BASE,
         adapters: List::default(),
@@ -88,6 +92,8 @@ pub(crate) fn call(prompt: &str, tokens_max: u32) -> Call {
         },
         stop: List::default(),
         top_logprobs: 0,
+        constraint: None,
+        tools: None,
     }
 }
 
@@ -137,11 +143,21 @@ impl Serve for FakeServe {
             return Err(failure(codes::CONTEXT, "too long for this context", 0));
         }
         self.begun.fetch_add(1, Ordering::Relaxed);
+        self.calls.lock().unwrap().push(call.clone());
+        let says: Vec<String> = match line.strip_prefix("say ") {
+            Some(text) => {
+                let text: String = serde_json::from_str(text).unwrap();
+                let letters: Vec<char> = text.chars().collect();
+                letters.chunks(3).map(|some| some.iter().collect()).collect()
+            }
+            None => Vec::new(),
+        };
         let (broken, reason, until) = match words[..] {
             ["break", code, after] => {
                 (Some(code.to_owned()), FinishReason::Stop, after.parse().unwrap())
             }
             ["stop", after] => (None, FinishReason::Stop, after.parse().unwrap()),
+            ["say", ..] => (None, FinishReason::Stop, u32::try_from(says.len()).unwrap()),
             _ => (None, FinishReason::Length, call.tokens_max),
         };
         let word = line.strip_prefix("word ").map(str::to_owned);
@@ -156,7 +172,8 @@ impl Serve for FakeServe {
                         () = pieces.closed() => {}
                     }
                 }
-                let token = token(position, word.as_deref(), call.top_logprobs);
+                let says = says.get(position as usize).map(String::as_str);
+                let token = token(position, says.or(word.as_deref()), call.top_logprobs);
                 if pieces.send(CallPiece::Token(token)).await.is_err() {
                     cancelled.fetch_add(1, Ordering::Relaxed);
                     return;
@@ -169,6 +186,8 @@ impl Serve for FakeServe {
                     text: Prose::clipped(""),
                     prompt_tokens: 7,
                     completion_tokens: until.min(call.tokens_max),
+                    cached_tokens: 0,
+                    fingerprint: None,
                 }),
             };
             let _ = pieces.send(last).await;

@@ -133,6 +133,22 @@ async fn a_running_node_names_a_full_disk_and_goes_on_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_on_a_full_disk_waits_for_room() {
+    let plant = Plant::healthy().await;
+    // Nobody agreed to anything yet, and there is no identity.
+    let first =
+        format!("rm -rf \"$OPENLEDGER_DATA/identity\" \"$OPENLEDGER_DATA/consent.json\"; {FILL}");
+    let Some(mut node) = OnSmallDisk::up(&plant, &first) else { return };
+    node.until_said("the node waits: the disk is full");
+    assert!(node.child.try_wait().unwrap().is_none(), "{}", node.said());
+    assert!(!node.data.join("consent.json").exists());
+    empty(&node.data);
+    node.until_said("\"ready\"");
+    assert!(node.said().contains("a new account was created"), "{}", node.said());
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_a_full_disk_keeps_from_running_waits_for_room() {
     let plant = Plant::healthy().await;
     // What the first start asks and notes is there.

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod backends;
+#[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod command_line;
@@ -13,7 +15,11 @@ mod doctor;
 #[cfg(test)]
 mod fake_serve;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod full_disk;
+#[cfg(test)]
+mod merging;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
@@ -27,6 +33,10 @@ mod serving;
 #[cfg(test)]
 mod site;
 #[cfg(test)]
+mod structured;
+#[cfg(test)]
 mod unlocking;
+#[cfg(test)]
+mod upstream;
 #[cfg(test)]
 mod workers;

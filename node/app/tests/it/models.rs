@@ -14,8 +14,13 @@ use openledger_app::serving::{
 use openledger_app::tasks::{Bench, Counts, InferBench, Turns, WorkError};
 use openledger_app::worker::Worker;
 use openledger_app::{Conduct, Honest, Occasion};
-use openledger_inference::{Engine, EngineOptions, Request, Sampling, Tolerance, of_class};
+use openledger_inference::{
+    BackendKind, Engine, EngineOptions, KvFormat, LoraFormat, Request, Sampling, Tolerance,
+    class_of, of_class,
+};
 use openledger_models::{Adapter, Message, Model, SpecialTokens};
+use openledger_rules::infer::Relation;
+use openledger_rules::{InferRules, JudgedClass};
 use openledger_swarm::{Blobs as _, MemoryBlobs};
 use openledger_wire::gossip::{Announcement, Holder};
 use openledger_wire::link::LeasedTask;
@@ -79,7 +84,10 @@ impl Holding {
             infer: Some(InferBench {
                 models: Arc::clone(&self.models),
                 offers,
-                classes: ["cpu-int12-1", "cpu-reference-1"].map(str::to_owned).into(),
+                classes: [InferenceConfig::default().class(), "cpu-reference-1"]
+                    .map(str::to_owned)
+                    .into(),
+                with_evidence: false,
             }),
             conduct: Arc::new(conduct),
             counts: Counts::default(),
@@ -99,7 +107,14 @@ fn leased(task: &InferTask, holders: Vec<Holder>) -> LeasedTask {
     let id = spec.id(NetworkId::ZERO).unwrap();
     let node = NodeId([1; 32]);
     let lease = Lease { task: id, wave: 0, node, role: Role::Replica, deadline: UnixMs(u64::MAX) };
-    LeasedTask { lease, round: Round(1), spec, holders: List::new(holders).unwrap(), backend: None }
+    LeasedTask {
+        lease,
+        round: Round(1),
+        spec,
+        holders: List::new(holders).unwrap(),
+        backend: None,
+        answer: None,
+    }
 }
 
 fn now() -> UnixMs {
@@ -153,11 +168,11 @@ async fn a_task_gets_what_it_lacks_from_peers_and_its_answer_is_the_seeds() {
 
     assert!(offers.heard(has.node, &has.announcement(), openledger_app::time::now()));
     let output = bench.work(&lease, now, TIME).await.unwrap();
-    assert_eq!((output.input, output.body.version), (prompt_id, InferOutput::VERSION));
+    assert_eq!((output.input, output.body.version), (prompt_id, InferOutput::VERSION_PLAIN));
     let said: InferOutput = output.body.read().unwrap();
     assert_eq!(said.tokens.len(), said.logprobs_micro.len());
     assert!(said.finish == InferFinish::End || said.tokens.len() == 12);
-    assert_eq!(&*said.backend, "cpu-int12-1");
+    assert_eq!(&*said.backend, InferenceConfig::default().class());
     let counts = lacks.models.counts();
     assert_eq!((counts.models_from_peers, counts.bases, counts.adapters), (2, 1, 1));
     assert_eq!(counts.calls_local, 0, "work is no call");
@@ -213,6 +228,82 @@ fn verifier_agrees(task: &InferTask, said: &InferOutput, file: &Path, adapter: &
     };
     let checked = engine.verify(&request, &said.tokens, Tolerance::REFERENCE).unwrap();
     assert!(checked.accepted, "{checked:?}");
+}
+
+/// Rules under which the reference's answers are judged by fingerprints, as those of devices are.
+fn judging(writes: &str, checks: &str) -> InferRules {
+    let judged = JudgedClass {
+        class: Text::clipped(writes),
+        checked_in: Text::clipped(checks),
+        tolerance: openledger_rules::Tolerance::ROUNDED,
+    };
+    InferRules {
+        backends: List::new([Text::clipped(checks)]).unwrap(),
+        judged: List::new([judged]).ok(),
+        ..InferRules::v3()
+    }
+}
+
+/// One node answers in one class, another runs the tokens in the class that the rules name, and the
+/// rules hold the two against each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_checked_by_its_fingerprint_in_another_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, coordinator) = (NodeId([1; 32]), NodeId([3; 32]));
+    let blobs = MemoryBlobs::new(node);
+    let here = holding(&folder.path().join("here"), blobs.clone(), node);
+    let library = Arc::clone(&here.models.library);
+    let base = add(&library, &model_path(), &AddOptions::default()).unwrap();
+    let adapter = add(&library, &adapter_file(&folder, 5, 8), &AddOptions::default()).unwrap();
+    let prompt = encode(&chat("Why is the sky blue?")).unwrap();
+    let prompt_id = blobs.linked(coordinator).put(prompt.into()).await.unwrap();
+    let task = |weight: u32, seed: u8| InferTask {
+        model: base.blob,
+        adapters: List::new(vec![(adapter.blob, weight); usize::from(weight > 0)]).unwrap(),
+        prompt: prompt_id,
+        tokens_max: 24,
+        seed: [seed; 32],
+        temperature_permille: 900,
+    };
+    let holders = vec![Holder { node: coordinator, addresses: List::default() }];
+    let [writes, checks] = [BackendKind::Reference, BackendKind::Int12Whole]
+        .map(|kind| class_of(kind, KvFormat::F16, LoraFormat::Q8));
+    let bench = |class: &str| {
+        let mut bench = here.bench(Arc::new(Offers::new()), Honest);
+        let infer = bench.infer.as_mut().unwrap();
+        (infer.classes, infer.with_evidence) = (vec![class.to_owned()], true);
+        bench
+    };
+    let (writer, auditor) = (bench(writes), bench(checks));
+    let rules = judging(writes, checks);
+    let asked = task(800, 3);
+    for (done, what, wanted) in [
+        (task(800, 3), "honest", vec![Relation::Agree]),
+        (task(0, 3), "without its adapter", vec![Relation::Differ]),
+        (task(720, 3), "with nine tenths of it", vec![Relation::Differ, Relation::NearTie]),
+        // Read by the right model, as its fingerprint shows, but not what the task's seed draws.
+        (task(800, 4), "another's words", vec![Relation::Differ]),
+    ] {
+        let output = writer.work(&leased(&done, holders.clone()), now, TIME).await.unwrap();
+        assert_eq!(output.body.version, InferOutput::VERSION);
+        let said: InferOutput = output.body.read().unwrap();
+        assert!(rules.is_sound(&asked, &said) && &*said.backend == writes, "{said:?}");
+
+        let mut lease = leased(&asked, holders.clone());
+        lease.backend = Some(Text::clipped(checks));
+        lease.answer = Some(said.tokens.clone());
+        let refused = auditor.work(&lease, now, TIME).await.unwrap_err();
+        assert!(matches!(refused, WorkError::Declined(_)), "a replica checks nothing: {refused}");
+        lease.lease.role = Role::Auditor;
+        let found = auditor.work(&lease, now, TIME).await.unwrap();
+        let found: InferOutput = found.body.read().unwrap();
+        assert!(rules.is_sound(&asked, &found) && &*found.backend == checks, "{found:?}");
+        let relation = rules.relation(&said, &found);
+        assert!(wanted.contains(&relation), "{what}: {relation:?}, {:?}", found.check());
+        // Whoever else checks finds the same.
+        let again = auditor.work(&lease, now, TIME).await.unwrap();
+        assert_eq!(again.body.read::<InferOutput>().unwrap(), found);
+    }
 }
 
 #[tokio::test]

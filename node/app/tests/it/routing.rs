@@ -419,6 +419,8 @@ async fn a_machine_without_room_asks_peers_and_one_that_died_does_not() {
                 text: Prose::clipped(""),
                 prompt_tokens: 4,
                 completion_tokens: 1,
+                cached_tokens: 0,
+                fingerprint: None,
             };
             match some_tokens(from, 1) {
                 CallResponse::Tokens { from, tokens, .. } => {
@@ -520,6 +522,8 @@ async fn a_call_lost_at_its_last_token_still_ends() {
                         text: Prose::clipped("!"),
                         prompt_tokens: 4,
                         completion_tokens: 0,
+                        cached_tokens: 0,
+                        fingerprint: None,
                     }),
                 },
                 _ => CallResponse::Done,

@@ -65,7 +65,7 @@ fn desk_with(adapters: u64, config: ModelsConfig) -> Desk {
 }
 
 pub(crate) fn chat(question: &str) -> Prompt {
-    let message = ChatMessage { role: Text::clipped("user"), content: Prose::clipped(question) };
+    let message = ChatMessage::plain(Text::clipped("user"), Prose::clipped(question));
     Prompt::Chat(List::new(vec![message]).unwrap())
 }
 
@@ -88,6 +88,8 @@ impl Desk {
             },
             stop: List::default(),
             top_logprobs: 0,
+            constraint: None,
+            tools: None,
         }
     }
 

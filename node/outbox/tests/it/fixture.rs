@@ -47,7 +47,14 @@ pub(crate) fn leased(number: u64) -> LeasedTask {
         role: Role::Replica,
         deadline: NOW.plus_ms(60_000),
     };
-    LeasedTask { lease, round: Round(3), spec, holders: List::default(), backend: None }
+    LeasedTask {
+        lease,
+        round: Round(3),
+        spec,
+        holders: List::default(),
+        backend: None,
+        answer: None,
+    }
 }
 
 pub(crate) fn key_of(leased: &LeasedTask) -> Key {

@@ -65,6 +65,14 @@ impl<'a> Exact<'a> {
     /// # Errors
     /// A token that the model does not have, or a weight that cannot be read.
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        self.logits_from(tokens, 0)
+    }
+
+    /// The same from a position on, `[tokens - first, vocab]`.
+    ///
+    /// # Errors
+    /// As [`Exact::logits`].
+    pub fn logits_from(&self, tokens: &[u32], first: usize) -> Result<Vec<Vec<f32>>> {
         let config = self.model.config();
         let mut x = self.embed(tokens)?;
         for layer in 0..config.layers {
@@ -73,7 +81,8 @@ impl<'a> Exact<'a> {
             let h = self.feed_forward(layer, &self.norm(layer, NormSite::FeedForward, &x)?)?;
             x.add(&self.post_norm(layer, NormSite::FeedForwardOutput, h)?);
         }
-        let x = self.normed(Weight::OutputNorm, &x)?;
+        let numbers = x.numbers.get(first * x.width..).unwrap_or_default().to_vec();
+        let x = self.normed(Weight::OutputNorm, &Rows { numbers, ..x })?;
         let logits = self.product(Weight::Head, &x)?;
         Ok(logits.iter().map(|row| row.iter().map(|value| *value as f32).collect()).collect())
     }

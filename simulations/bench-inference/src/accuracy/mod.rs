@@ -1,39 +1,74 @@
 //! How far rounding takes an engine from its model's definition, beside how far it takes
 //! llama.cpp.
 //!
-//! Logits of whole texts, of every class of this engine and of llama.cpp as its package ships it,
-//! against [`exact`]. The same with an adapter. Of any model file: those that the README names
-//! hold seven formats between them.
+//! Logits of whole texts, of every class of every backend that this machine has and of llama.cpp as
+//! its package ships it, against [`exact`]. The same with an adapter, and the adapter's own product
+//! against PEFT's formula ([`product`]); and once a context of thousands of tokens ([`long`]). Of any
+//! model file: those that the README names hold seven formats between them.
 
 pub mod exact;
+pub mod long;
+pub mod product;
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use openledger_inference::{Engine, EngineOptions, of_class};
+use openledger_inference::{BackendKind, Engine, KvFormat, LoraFormat, of_class};
 use openledger_models::Adapter;
 use openledger_sim::figures::{Figures, Kind};
 use openledger_wire::ids::BlobId;
 
-use crate::adapters;
+use crate::adapters::{self, Width};
 use crate::limits::{
-    ACCURACY, ACCURACY_QUICK, AccuracySizes, ERROR_RATIO_MAX, KL_MAX, PEER_THREADS, TOP_PERCENT_MIN,
+    ACCURACY, ACCURACY_QUICK, AccuracySizes, ERROR_RATIO_MAX, KL_MAX, PEER_THREADS,
+    TIMED_ADAPTER_RANK, TOP_PERCENT_MIN,
 };
 use crate::peer::{Peer, Request};
 use crate::sequences::Sequences;
-use crate::subject::Subject;
+use crate::subject::{Class, Subject};
 use exact::Exact;
 
-/// The classes that are measured on the bare base.
-const BASE_CLASSES: [&str; 4] =
-    ["cpu-reference-1", "cpu-int12-1/kv-f32", "cpu-int12-1", "cpu-int12-1/kv-q8"];
+/// The formats that are measured on the bare base, of each backend that has them.
+const BASE_KV: [KvFormat; 3] = [KvFormat::F32, KvFormat::F16, KvFormat::Q8];
 
-/// Those that are measured with an adapter.
-const ADAPTER_CLASSES: [&str; 3] = ["cpu-reference-1", "cpu-int12-1/lora-f16", "cpu-int12-1"];
+/// The formats of adapters that are measured.
+const ADAPTER_FORMATS: [LoraFormat; 2] = [LoraFormat::F16, LoraFormat::Q8];
 
-/// Rank of the adapter.
-const RANK: usize = 16;
+/// The backends beside the reference.
+const BACKENDS: [BackendKind; 4] =
+    [BackendKind::Int12, BackendKind::Int12Whole, BackendKind::Wgpu, BackendKind::Onnx];
+
+/// Which classes there are to measure: of one backend, or of all that this machine has.
+#[derive(Debug)]
+struct Classes {
+    base: Vec<Class>,
+    adapted: Vec<Class>,
+}
+
+impl Classes {
+    fn of(
+        subject: &Subject,
+        backend: Option<BackendKind>,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
+        let wanted = |kind: &BackendKind| backend.is_none_or(|backend| backend == *kind);
+        let reference = Some(Class::REFERENCE).filter(|class| wanted(&class.backend));
+        let backends = || BACKENDS.into_iter().filter(wanted);
+        let base =
+            backends().flat_map(|kind| BASE_KV.map(|kv| Class::new(kind, kv, LoraFormat::Q8)));
+        let adapted = backends()
+            .flat_map(|kind| ADAPTER_FORMATS.map(|lora| Class::new(kind, KvFormat::F16, lora)));
+        let base: Vec<Class> = reference.into_iter().chain(base).collect();
+        let adapted: Vec<Class> = reference.into_iter().chain(adapted).collect();
+        let classes = Self {
+            base: subject.available(&base, note),
+            adapted: subject.available(&adapted, &mut |_| ()),
+        };
+        ensure!(!classes.base.is_empty(), "measure a backend: this machine has none of these");
+        Ok(classes)
+    }
+}
 
 /// How far logits lie from exact ones, over many positions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -102,33 +137,78 @@ fn top(logits: &[f32]) -> Option<usize> {
     })
 }
 
-/// Runs it; `note` hears what is being done.
+/// What to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// A short text alone.
+    pub quick: bool,
+    /// One backend; all without.
+    pub backend: Option<BackendKind>,
+    /// The long context, instead of the rest.
+    pub long: bool,
+}
+
+/// Runs it on one model after the other; `note` hears what is being done.
 ///
 /// # Errors
 /// A peer or an engine that fails.
-pub fn run(subject: &Subject, quick: bool, note: &mut dyn FnMut(&str)) -> Result<Figures> {
-    let sizes = if quick { ACCURACY_QUICK } else { ACCURACY };
+pub fn run(subjects: &[Subject], asked: &Asked, note: &mut dyn FnMut(&str)) -> Result<Figures> {
     let mut figures = Figures::new("accuracy");
-    figures.show("model", subject.file_name(), "", Kind::Exact);
+    for subject in subjects {
+        let name = &subject.model.config().architecture;
+        figures.show(&format!("{name}: model"), subject.file_name(), "", Kind::Exact);
+        let mut classes = Classes::of(subject, asked.backend, note)?;
+        if asked.quick {
+            // As nodes serve, by each backend.
+            let served = |class: &Class| *class == Class::of(class.backend);
+            classes.base.retain(served);
+            classes.adapted.retain(served);
+        }
+        if asked.long {
+            long::run(subject, &classes.base, &mut figures, note)?;
+        } else {
+            texts_of(subject, &classes, asked.quick, &mut figures, note)?;
+        }
+    }
+    Ok(figures)
+}
+
+/// Whole texts, without an adapter and with one.
+fn texts_of(
+    subject: &Subject,
+    classes: &Classes,
+    quick: bool,
+    figures: &mut Figures,
+    note: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let name = &subject.model.config().architecture;
+    let sizes = if quick { ACCURACY_QUICK } else { ACCURACY };
     let mut peer = Peer::start(&subject.python, &subject.path, PEER_THREADS)?;
     let texts = texts(subject, &sizes)?;
     let folder = tempfile::tempdir().context("make a folder for logits and adapters")?;
-    note("the bare base");
+    note(&format!("{name}: the bare base"));
     let bench = Bench { subject, folder: folder.path(), texts: &texts };
-    let base = bench.measure(&mut peer, None, &BASE_CLASSES, note)?;
-    hold(&mut figures, "base", &peer.name(), &base);
-    note("with an adapter");
-    let adapter = adapters::adapter(subject.model.config(), 1, RANK)?;
-    let adapted = bench.measure(&mut peer, Some(&adapter), &ADAPTER_CLASSES, note)?;
-    hold(&mut figures, "adapter", &peer.name(), &adapted);
-    let of = |class: &str| adapted.iter().find(|(name, _)| name == class).map(|(_, error)| *error);
-    if let (Some(plain), Some(packed)) = (of("cpu-int12-1/lora-f16"), of("cpu-int12-1")) {
-        let more = packed.mean_divergence() - plain.mean_divergence();
-        let wanted = format!("<= {KL_MAX}");
-        let name = "adapter: divergence added by keeping it in 8 bits";
-        figures.hold(name, rounded(more), "nats", Kind::Exact, wanted, more <= KL_MAX);
+    let base = bench.measure(&mut peer, None, &classes.base, note)?;
+    hold(figures, &format!("{name}: base"), &peer.name(), &base);
+    note(&format!("{name}: with an adapter"));
+    let adapter = adapters::adapter(subject.model.config(), 1, TIMED_ADAPTER_RANK)?;
+    product::show(subject, &adapter, figures)?;
+    let adapted = bench.measure(&mut peer, Some(&adapter), &classes.adapted, note)?;
+    hold(figures, &format!("{name}: adapter"), &peer.name(), &adapted);
+    for backend in BACKENDS {
+        let of = |format| {
+            let class = Class::new(backend, KvFormat::F16, format).name();
+            adapted.iter().find(|(name, _)| name == class).map(|(_, error)| *error)
+        };
+        if let (Some(plain), Some(packed)) = (of(LoraFormat::F16), of(LoraFormat::Q8)) {
+            let more = packed.mean_divergence() - plain.mean_divergence();
+            let wanted = format!("<= {KL_MAX}");
+            let class = Class::of(backend).name();
+            let what = format!("{name}: adapter: {class}: divergence added by 8 bits");
+            figures.hold(&what, rounded(more), "nats", Kind::Exact, wanted, more <= KL_MAX);
+        }
     }
-    Ok(figures)
+    Ok(())
 }
 
 /// The name under which llama.cpp's error stands among those of the classes.
@@ -146,17 +226,19 @@ impl Bench<'_> {
         &self,
         peer: &mut Peer,
         adapter: Option<&Adapter>,
-        classes: &[&str],
+        classes: &[Class],
         note: &mut dyn FnMut(&str),
     ) -> Result<Vec<(String, Error)>> {
         let config = self.subject.model.config();
         let exact = Exact::new(&self.subject.model, adapter, self.subject.cores);
         let mut engines = Vec::new();
         for class in classes {
-            engines.push((*class, self.engine(class, adapter)?));
+            engines.push(self.engine(*class, adapter)?);
         }
         let file = match adapter {
-            Some(adapter) => Some(adapters::write(adapter, config, self.folder, "adapter.gguf")?),
+            Some(adapter) => {
+                Some(adapters::write(adapter, config, self.folder, "adapter.gguf", Width::F32)?)
+            }
             None => None,
         };
         let mut errors = vec![Error::default(); classes.len() + 1];
@@ -164,7 +246,7 @@ impl Bench<'_> {
         for (number, text) in self.texts.iter().enumerate() {
             note(&format!("text {} of {}: {} tokens", number + 1, self.texts.len(), text.len()));
             let wanted = exact.logits(text)?;
-            for ((_, engine), error) in engines.iter_mut().zip(&mut errors) {
+            for (engine, error) in engines.iter_mut().zip(&mut errors) {
                 let found = engine.logits_of(text, &named)?;
                 found.iter().zip(&wanted).for_each(|(found, wanted)| error.add(found, wanted));
             }
@@ -173,16 +255,12 @@ impl Bench<'_> {
                 theirs.iter().zip(&wanted).for_each(|(found, wanted)| error.add(found, wanted));
             }
         }
-        let names = classes.iter().copied().chain([PEER]).map(str::to_owned);
+        let names = classes.iter().map(|class| class.name()).chain([PEER]).map(str::to_owned);
         Ok(names.zip(errors).collect())
     }
 
-    fn engine(&self, class: &str, adapter: Option<&Adapter>) -> Result<Engine> {
-        let (backend, kv, adapters) =
-            of_class(class).with_context(|| format!("find the class {class}"))?;
-        let threads = self.subject.cores;
-        let options = EngineOptions { backend, kv, adapters, threads, ..EngineOptions::default() };
-        let mut engine = Engine::new(self.subject.model.clone(), options)?;
+    fn engine(&self, class: Class, adapter: Option<&Adapter>) -> Result<Engine> {
+        let mut engine = self.subject.engine_of(class, self.subject.cores)?;
         if let Some(adapter) = adapter {
             engine.put_adapter(ADAPTER, adapter.clone())?;
         }
@@ -200,17 +278,18 @@ impl Bench<'_> {
         let path = self.folder.join("logits");
         let request = Request::Logits { tokens, adapter, path: &path };
         peer.ask::<serde_json::Value>(&request)?;
-        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        let needed = tokens.len() * vocab * size_of::<f32>();
-        ensure!(
-            bytes.len() == needed,
-            "read llama.cpp's logits: {} bytes of {needed}",
-            bytes.len()
-        );
-        let numbers: Vec<f32> =
-            bytes.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)).collect();
-        Ok(numbers.chunks(vocab).map(<[f32]>::to_vec).collect())
+        read_logits(&path, tokens.len(), vocab)
     }
+}
+
+/// The logits of so many positions from a file of the peer's.
+fn read_logits(path: &Path, positions: usize, vocab: usize) -> Result<Vec<Vec<f32>>> {
+    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let (found, needed) = (bytes.len(), positions * vocab * size_of::<f32>());
+    ensure!(found == needed, "read llama.cpp's logits: {found} bytes of {needed}");
+    let numbers: Vec<f32> =
+        bytes.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)).collect();
+    Ok(numbers.chunks(vocab).map(<[f32]>::to_vec).collect())
 }
 
 /// What the adapter is called.
@@ -237,32 +316,30 @@ fn rounded(value: f64) -> f64 {
     (value * places).round() / places
 }
 
-/// Shows what was measured, with the bars of what nodes serve with.
+/// Shows what was measured beside the peer's. Keys and values of 8 bits are a choice of who serves
+/// with them, whose price is shown; the rest has bars.
 fn hold(figures: &mut Figures, case: &str, peer: &str, errors: &[(String, Error)]) {
     let Some((_, theirs)) = errors.last() else { return };
     for (class, error) in errors.iter().filter(|(class, _)| class != PEER) {
-        let name = |what: &str| format!("{case}: {class}: {what}");
-        let relative = name("relative error of logits");
-        let (own, other) = (rounded(error.relative()), rounded(theirs.relative()));
-        figures.beside(&relative, own, "", Kind::Exact, peer, other);
-        if let Some(figure) = figures.figures.last_mut() {
-            figure.bar = Some(format!("<= {ERROR_RATIO_MAX} of the peer's"));
-            figure.ok = error.relative() <= ERROR_RATIO_MAX * theirs.relative();
-        }
-        let divergence = name("divergence");
-        let (own, other) = (error.mean_divergence(), theirs.mean_divergence());
-        figures.beside(&divergence, rounded(own), "nats", Kind::Exact, peer, rounded(other));
-        if let Some(figure) = figures.figures.last_mut() {
-            figure.bar = Some(format!("<= {KL_MAX}"));
-            figure.ok = own <= KL_MAX;
-        }
-        let likeliest = name("same likeliest token");
-        let (own, other) = (error.top_percent(), theirs.top_percent());
-        figures.beside(&likeliest, rounded(own), "%", Kind::Exact, peer, rounded(other));
-        if let Some(figure) = figures.figures.last_mut() {
-            figure.bar = Some(format!(">= {TOP_PERCENT_MIN}"));
-            figure.ok = own >= TOP_PERCENT_MIN;
-        }
+        let held = of_class(class).is_some_and(|(_, kv, _)| kv != KvFormat::Q8);
+        let mut show = |what: &str, [own, other]: [f64; 2], unit: &str, bar: String, fine: bool| {
+            let name = format!("{case}: {class}: {what}");
+            figures.beside(&name, rounded(own), unit, Kind::Exact, peer, rounded(other));
+            if let Some(figure) = figures.figures.last_mut().filter(|_| held) {
+                figure.bar = Some(bar);
+                figure.ok = fine;
+            }
+        };
+        let both = [error.relative(), theirs.relative()];
+        let fine = both[0] <= ERROR_RATIO_MAX * both[1];
+        let bar = format!("<= {ERROR_RATIO_MAX} of the peer's");
+        show("relative error of logits", both, "", bar, fine);
+        let both = [error.mean_divergence(), theirs.mean_divergence()];
+        show("divergence", both, "nats", format!("<= {KL_MAX}"), both[0] <= KL_MAX);
+        let both = [error.top_percent(), theirs.top_percent()];
+        // Of few positions one odd token decides.
+        let fine = both[0] >= TOP_PERCENT_MIN || error.positions < ACCURACY.tokens;
+        show("same likeliest token", both, "%", format!(">= {TOP_PERCENT_MIN}"), fine);
     }
 }
 

@@ -1,12 +1,16 @@
 //! What a dishonest node would hand in, computed as it would compute it.
 
-use anyhow::{Context as _, Result};
-use openledger_inference::{Engine, Request};
-use openledger_sim::random::Random;
+use std::collections::BTreeMap;
 
-use super::spoil::{Spoil, spoiled};
-use super::{ADAPTERS, Answer, Prompts, YOUNG, engine, load, write};
-use crate::subject::{Class, Subject};
+use anyhow::{Context as _, Result};
+use openledger_inference::{Engine, Event, Request};
+use openledger_sim::random::Random;
+use openledger_wire::ids::BlobId;
+
+use super::bench::{Answer, Bench, OTHERS, write};
+use super::prompts::{ADAPTERS, YOUNG, adapter_id};
+use super::spoil::Spoil;
+use crate::subject::Class;
 
 /// A way to cheat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,96 +62,90 @@ impl Cheat {
 /// Requests start here, so that no cheat answers one that was answered honestly.
 const FIRST: u64 = 1 << 20;
 
-/// So many cheats of a kind.
+/// Cheats of a kind, in answer to requests of these numbers.
 pub(super) fn write_cheats(
-    subject: &Subject,
+    bench: &mut Bench<'_>,
     class: Class,
     cheat: Cheat,
-    prompts: &Prompts,
-    count: u64,
+    numbers: impl Iterator<Item = u64>,
 ) -> Result<Vec<Answer>> {
-    let plain = || prompts.requests(FIRST, count);
-    let named = || prompts.with_adapter(FIRST, count, |number| number % ADAPTERS);
+    let requests: Vec<(u64, Request)> = numbers
+        .map(|number| {
+            let at = FIRST + number;
+            let request = match cheat {
+                Cheat::Adapter | Cheat::LeftOut | Cheat::Scaled => {
+                    bench.prompts.with_adapter(at, at % ADAPTERS)
+                }
+                Cheat::YoungLeftOut => bench.prompts.with_adapter(at, YOUNG),
+                Cheat::Model | Cheat::Quantisation | Cheat::Edited | Cheat::Forged => {
+                    bench.prompts.request(at)
+                }
+            };
+            (number, request)
+        })
+        .collect();
     match cheat {
-        Cheat::Model => write(&mut spoiled_engine(subject, class, Spoil::Layers)?, plain()),
-        Cheat::Quantisation => write(&mut spoiled_engine(subject, class, Spoil::Bits)?, plain()),
-        Cheat::Adapter => {
-            let mut cheater = subject.engine_of(class, subject.cores)?;
-            load(subject, &mut cheater, |seed| seed + 1_000)?;
-            write(&mut cheater, named())
-        }
-        Cheat::LeftOut => pretend(subject, class, named(), Vec::clear),
-        Cheat::YoungLeftOut => {
-            let young = prompts.with_adapter(FIRST, count, |_| YOUNG);
-            pretend(subject, class, young, Vec::clear)
-        }
-        Cheat::Scaled => pretend(subject, class, named(), |adapters| {
-            for (_, weight) in adapters {
-                *weight *= 0.9;
-            }
-        }),
-        Cheat::Edited => edited(subject, class, plain()),
+        Cheat::Model => write(bench.engine(class, Some(Spoil::Layers))?, requests),
+        Cheat::Quantisation => write(bench.engine(class, Some(Spoil::Bits))?, requests),
+        Cheat::Edited => edited(bench.engine(class, None)?, requests),
         Cheat::Forged => {
-            let answers = write(&mut spoiled_engine(subject, class, Spoil::Layers)?, plain())?;
-            let mut right = engine(subject, class)?;
-            answers.into_iter().map(|answer| prefilled(&mut right, answer)).collect()
+            let answers = write(bench.engine(class, Some(Spoil::Layers))?, requests)?;
+            let right = bench.engine(class, None)?;
+            answers.into_iter().map(|answer| prefilled(right, answer)).collect()
+        }
+        Cheat::Adapter => pretend(bench.engine_with_others(class)?, requests, &|(id, _)| {
+            *id = adapter_id(u64::from(id.0[0]) + OTHERS);
+        }),
+        Cheat::LeftOut | Cheat::YoungLeftOut => {
+            // Weight 0 is the bare base.
+            pretend(bench.engine(class, None)?, requests, &|(_, weight)| *weight = 0.0)
+        }
+        Cheat::Scaled => {
+            pretend(bench.engine(class, None)?, requests, &|(_, weight)| *weight *= 0.9)
         }
     }
-}
-
-/// An engine over a spoiled copy of the model, with the right adapters.
-fn spoiled_engine(subject: &Subject, class: Class, spoil: Spoil) -> Result<Engine> {
-    let other = spoiled(subject, spoil)?;
-    let mut engine = other.engine_of(class, other.cores)?;
-    load(&other, &mut engine, |seed| seed)?;
-    Ok(engine)
 }
 
 /// Computes other adapters than are claimed.
 fn pretend(
-    subject: &Subject,
-    class: Class,
-    requests: Vec<Request>,
-    change: impl Fn(&mut Vec<(openledger_wire::ids::BlobId, f32)>),
+    engine: &mut Engine,
+    requests: Vec<(u64, Request)>,
+    change: &dyn Fn(&mut (BlobId, f32)),
 ) -> Result<Vec<Answer>> {
-    let mut changed = requests.clone();
-    for request in &mut changed {
-        change(&mut request.adapters);
+    let mut claimed = BTreeMap::new();
+    let mut changed = requests;
+    for (number, request) in &mut changed {
+        claimed.insert(*number, request.adapters.clone());
+        request.adapters.iter_mut().for_each(change);
+        request.adapters.retain(|(_, weight)| *weight != 0.0);
     }
-    let claimed: std::collections::BTreeMap<_, _> =
-        requests.iter().map(|request| (key(request), request.adapters.clone())).collect();
-    let mut answers = write(&mut engine(subject, class)?, changed)?;
+    let mut answers = write(engine, changed)?;
     for answer in &mut answers {
-        let adapters = claimed.get(&key(&answer.request)).context("claim: no such request")?;
-        answer.request.adapters.clone_from(adapters);
+        let adapters = claimed.remove(&answer.number).context("claim: no such request")?;
+        answer.request.adapters = adapters;
     }
     Ok(answers)
 }
 
-/// What tells requests apart.
-fn key(request: &Request) -> (Vec<u32>, [u8; 32]) {
-    (request.prompt.clone(), request.sampling.seed)
-}
-
 /// Honest answers with one token exchanged, and the rest written anew from there.
-fn edited(subject: &Subject, class: Class, mut requests: Vec<Request>) -> Result<Vec<Answer>> {
-    let mut engine = engine(subject, class)?;
-    for request in &mut requests {
+fn edited(engine: &mut Engine, mut requests: Vec<(u64, Request)>) -> Result<Vec<Answer>> {
+    for (_, request) in &mut requests {
         request.sampling.temperature = 0.8;
     }
-    let mut answers = write(&mut engine, requests)?;
-    for (number, answer) in answers.iter_mut().enumerate() {
-        let mut random = Random::new(number as u64, "edits");
+    let mut answers = write(engine, requests)?;
+    for answer in &mut answers {
+        let mut random = Random::new(answer.number, "edits");
         let at = random.below(answer.tokens.len().max(1) as u64) as usize;
         let beginning = answer.tokens.get(..at).unwrap_or_default().to_vec();
         let drawn = answer.tokens.get(at).copied();
-        let likely = likely(&mut engine, answer, at)?;
+        let likely = likely(engine, answer, at)?;
         let others: Vec<u32> = likely.into_iter().filter(|token| Some(*token) != drawn).collect();
         let other = others.get(random.below(others.len().max(1) as u64) as usize);
         answer.tokens = beginning;
         answer.tokens.extend(other);
-        let rest = rest(&mut engine, &answer.request, &answer.tokens)?;
-        answer.tokens.extend(rest);
+    }
+    rewrite(engine, &mut answers)?;
+    for answer in &mut answers {
         answer.fingerprint = engine.fingerprint_of(&answer.request, &answer.tokens)?;
     }
     Ok(answers)
@@ -163,7 +161,7 @@ fn likely(engine: &mut Engine, answer: &Answer, at: usize) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     while !engine.is_idle() {
         for event in engine.step()? {
-            if let openledger_inference::Event::Token { top, .. } = event {
+            if let Event::Token { top, .. } = event {
                 found = top.into_iter().map(|(token, _)| token).collect();
             }
         }
@@ -171,18 +169,22 @@ fn likely(engine: &mut Engine, answer: &Answer, at: usize) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// What an engine writes after a beginning.
-fn rest(engine: &mut Engine, request: &Request, beginning: &[u32]) -> Result<Vec<u32>> {
-    engine.resume(request.clone(), beginning)?;
-    let mut tokens = Vec::new();
+/// Has the engine write answers on from their beginnings, all together.
+fn rewrite(engine: &mut Engine, answers: &mut [Answer]) -> Result<()> {
+    let mut open = BTreeMap::new();
+    for (index, answer) in answers.iter().enumerate() {
+        open.insert(engine.resume(answer.request.clone(), &answer.tokens)?, index);
+    }
     while !engine.is_idle() {
         for event in engine.step()? {
-            if let openledger_inference::Event::Token { token, .. } = event {
-                tokens.push(token);
+            if let Event::Token { sequence, token, .. } = event
+                && let Some(answer) = open.get(&sequence).and_then(|index| answers.get_mut(*index))
+            {
+                answer.tokens.push(token);
             }
         }
     }
-    Ok(tokens)
+    Ok(())
 }
 
 /// The fingerprint that the right model gives for a text that another wrote.

@@ -9,7 +9,7 @@ use openledger_models::{Gguf, Model, TensorKind};
 use crate::subject::Subject;
 
 /// How a model is made cheaper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Spoil {
     /// The last third of the layers add nothing: they need not be run.
     Layers,

@@ -5,7 +5,7 @@ use crate::support::{Place, WILLING, tiny};
 #[test]
 fn a_missing_peer_is_a_matter_of_setting_up() {
     let place = Place::new().model(&tiny());
-    for benchmark in ["parity", "inference"] {
+    for benchmark in ["parity", "inference", "accuracy", "memory"] {
         let said = place.fails(&[benchmark, "--quick", "--json"], 2);
         assert!(said.contains("`openledger-sim setup peers"), "{said}");
     }
@@ -23,6 +23,16 @@ fn a_damaged_model_is_no_matter_of_setting_up() {
     let place = Place::new().peer(WILLING).model(&model[..model.len() / 2]);
     let said = place.fails(&["inference"], 1);
     assert!(said.contains("failed to read") && said.contains("tiny.gguf"), "{said}");
+}
+
+#[test]
+fn a_part_of_nothing_and_tallies_of_nobody_are_refused() {
+    let place = Place::new().model(&tiny());
+    let said = place.fails(&["fingerprints", "--part", "3/2"], 2);
+    assert!(said.contains("write K/N with K from 1 to N"), "{said}");
+    let file = place.folder.path().join("tiny.gguf");
+    let said = place.fails(&["fingerprints", "--merge", file.to_str().unwrap()], 1);
+    assert!(said.contains("tiny.gguf: no part's tallies"), "{said}");
 }
 
 #[test]

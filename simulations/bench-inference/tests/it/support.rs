@@ -8,8 +8,7 @@ use openledger_models::GgufWriter;
 use tempfile::TempDir;
 
 /// What the stand-in answers to every request: a version, times, and no ids.
-pub(crate) const WILLING: &str =
-    r#"echo '{"version": "0.0", "seconds": 0.5, "cpu_seconds": 0.25, "ids": []}'"#;
+pub(crate) const WILLING: &str = r#"echo '{"version": "0.0", "seconds": 0.5, "cpu_seconds": 0.25, "ids": [], "first": [0.125]}'"#;
 
 /// A place in which the program finds, or does not find, what it needs.
 pub(crate) struct Place {

@@ -4,6 +4,7 @@
 //! (one encoding, bounds kept, the same answer twice).
 
 mod content;
+mod infer;
 mod log;
 mod messages;
 mod models;
@@ -13,6 +14,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target with its name.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("activation-fingerprints", infer::fingerprints),
     ("adapter", models::adapter),
     ("adapter-bundle", models::adapter_bundle),
     ("adapter-gguf", models::adapter_gguf),
@@ -29,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("fingerprint", content::fingerprint),
     ("gossiped-head", messages::gossiped_head),
     ("gossiped-proof", messages::gossiped_proof),
+    ("infer-relation", infer::relation),
     ("infer-worker", messages::infer_worker),
     ("link-push", messages::link_push),
     ("link-request", messages::link_request),

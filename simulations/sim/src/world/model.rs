@@ -5,9 +5,9 @@
 //! by work that was not done.
 
 use anyhow::Result;
-use openledger_wire::proof::{InferFinish, InferOutput};
+use openledger_wire::proof::{InferCheck, InferEvidence, InferFinish, InferOutput};
 use openledger_wire::task::InferTask;
-use openledger_wire::{BlobId, List, NodeId, Text, encode};
+use openledger_wire::{Blob, BlobId, List, NodeId, Text, encode};
 
 use super::Conduct;
 
@@ -24,6 +24,15 @@ const FIRST_CLASS: &str = "cpu-reference-1";
 /// By how much at least.
 const CLASS_MICRO: i32 = 60_000;
 
+/// The class whose bits the classes of devices come near.
+const NEAR_CLASS: &str = "cpu-int12-1";
+/// What devices' states lie off, as a share: as measured between two real classes.
+const NOISE: f64 = 0.0025;
+/// What adapters add to a state, as a share.
+const EFFECT: f64 = 0.1;
+/// By how much logits would have to differ for a token that the model would not draw, at least.
+const SLACK_MICRO: u32 = 400_000;
+
 /// A node as it answers.
 pub(super) struct Answerer<'a> {
     /// Whose rounding.
@@ -34,49 +43,112 @@ pub(super) struct Answerer<'a> {
     pub salt: &'a [u8; 32],
     /// Prompts with a near tie, in thousandths.
     pub tie_permille: u32,
+    /// What it was drawn for.
+    pub part: &'a Part,
+}
+
+/// How a node answers.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
     /// The class of its backend.
-    pub class: &'a Text<32>,
+    pub class: Text<32>,
+    /// Whether that class is the same bits everywhere.
+    pub is_exact: bool,
+    /// Whether the rules want evidence.
+    pub with_evidence: bool,
+    /// The tokens that it is to check, if it is not to write an answer.
+    pub checks: Option<Vec<u32>>,
+}
+
+/// What the model makes of a position.
+struct Step {
+    token: u32,
+    logprob: i32,
+    slack: u32,
+    state: [f64; 4],
+    effect: [f64; 4],
 }
 
 impl Answerer<'_> {
-    /// The answer to a task.
+    /// The answer to a task, or what a check of one finds.
     pub(super) fn answer(&self, task: &InferTask) -> Result<InferOutput> {
-        let mut steps = match self.lie {
-            None
-            | Some(
-                Conduct::Prefiller | Conduct::TieForger | Conduct::OddVersion | Conduct::OtherClass,
-            ) => self.text(task)?,
-            Some(Conduct::AdapterSkipper) => {
-                self.text(&InferTask { adapters: List::default(), ..task.clone() })?
-            }
-            // A seed that suits it, or words of its own: both are another text.
-            Some(_) => self.text(&InferTask { seed: *self.salt, ..task.clone() })?,
-        };
+        let mut steps = self.steps(task)?;
         if self.lie == Some(Conduct::Prefiller) {
-            for (_, logprob) in &mut steps {
-                *logprob -= ADAPTER_MICRO + below(&digest(&[self.salt]), 900_000);
+            for step in &mut steps {
+                step.logprob -= ADAPTER_MICRO + below(&digest(&[self.salt]), 900_000);
+                step.state = numbers(&[self.salt, &step.token.to_be_bytes()]);
             }
         }
-        if self.lie == Some(Conduct::TieForger) {
-            let mut rest = self.text(&InferTask { seed: *self.salt, ..task.clone() })?;
-            if let (Some(forged), Some(real)) = (rest.first_mut(), steps.first()) {
-                *forged = (real.0 + 1, real.1);
+        let share = match self.lie {
+            Some(Conduct::Scaler) => 0.9,
+            _ => 1.0,
+        };
+        for step in &mut steps {
+            for (state, effect) in step.state.iter_mut().zip(step.effect) {
+                *state += effect * share;
             }
-            steps = rest;
         }
-        let ended = steps.last().is_some_and(|(token, _)| *token == END);
-        let (tokens, logprobs): (Vec<u32>, Vec<i32>) = steps.into_iter().unzip();
+        let ended = steps.last().is_some_and(|step| step.token == END);
+        let evidence = self.part.with_evidence.then(|| self.evidence(task, &steps)).transpose()?;
+        let hash = evidence.as_ref().map(|evidence| BlobId::of(&evidence.fingerprint));
         Ok(InferOutput {
-            tokens: List::new(tokens)?,
-            logprobs_micro: List::new(logprobs)?,
+            tokens: List::new(steps.iter().map(|step| step.token).collect::<Vec<_>>())?,
+            logprobs_micro: List::new(steps.iter().map(|step| step.logprob).collect::<Vec<_>>())?,
             finish: if ended { InferFinish::End } else { InferFinish::Length },
-            fingerprint: BlobId::ZERO,
-            backend: self.class.clone(),
+            fingerprint: hash.unwrap_or(BlobId::ZERO),
+            backend: self.part.class.clone(),
+            evidence,
         })
     }
 
-    /// Tokens and log-probabilities: each depends on all tokens before it.
-    fn text(&self, task: &InferTask) -> Result<Vec<(u32, i32)>> {
+    /// What it runs: honestly, or so that the lie comes out.
+    fn steps(&self, task: &InferTask) -> Result<Vec<Step>> {
+        let own_seed = InferTask { seed: *self.salt, ..task.clone() };
+        let bare = InferTask { adapters: List::default(), ..task.clone() };
+        if let Some(tokens) = &self.part.checks {
+            let task = match self.lie {
+                None | Some(Conduct::Prefiller | Conduct::OddVersion | Conduct::OtherClass) => task,
+                Some(Conduct::AdapterSkipper) => &bare,
+                // Nothing is run: the numbers are some others.
+                Some(_) => &own_seed,
+            };
+            return self.run(task, Some(tokens));
+        }
+        match self.lie {
+            None
+            | Some(
+                Conduct::Prefiller | Conduct::OddVersion | Conduct::OtherClass | Conduct::Scaler,
+            ) => self.run(task, None),
+            Some(Conduct::AdapterSkipper) => self.run(&bare, None),
+            Some(Conduct::TieForger) => {
+                let (real, mut rest) = (self.run(task, None)?, self.run(&own_seed, None)?);
+                if let (Some(forged), Some(real)) = (rest.first_mut(), real.first()) {
+                    (forged.token, forged.logprob) = (real.token + 1, real.logprob);
+                }
+                Ok(rest)
+            }
+            // Somebody else writes; the right model reads it, which is cheaper.
+            Some(Conduct::Forger) => {
+                let forged: Vec<u32> =
+                    self.run(&own_seed, None)?.iter().map(|step| step.token).collect();
+                self.run(task, Some(&forged))
+            }
+            Some(Conduct::Editor) => {
+                let real = self.run(task, None)?;
+                let mut edited: Vec<u32> = real.iter().map(|step| step.token).collect();
+                if let Some(token) = edited.first_mut() {
+                    *token += 1_000;
+                }
+                self.run(task, Some(&edited))
+            }
+            // A seed that suits it, or words of its own: both are another text.
+            Some(_) => self.run(&own_seed, None),
+        }
+    }
+
+    /// Tokens and log-probabilities: each depends on all tokens before it. Writes them, or reads
+    /// those that are given.
+    fn run(&self, task: &InferTask, given: Option<&[u32]>) -> Result<Vec<Step>> {
         let start = digest(&[&task.model.0, &task.prompt.0, &task.seed]);
         let adapters = digest(&[&encode(&task.adapters)?]);
         // Some answers end by themselves, some at the limit.
@@ -85,6 +157,8 @@ impl Answerer<'_> {
         let span = task.tokens_max.min(u32::try_from(length)?);
         let has_tie = below(&tie, 1_000) < i32::try_from(self.tie_permille)?;
         let tie_at = has_tie.then(|| below(&digest(&[&tie]), span));
+        // Devices differ by noise alone from what they come near.
+        let class = if self.part.is_exact { &*self.part.class } else { NEAR_CLASS };
         let mut context = start;
         let mut steps = Vec::new();
         for position in 0..i32::try_from(task.tokens_max)? {
@@ -96,27 +170,89 @@ impl Answerer<'_> {
                 logprob -= ADAPTER_MICRO + below(&change, 400_000);
                 token += u32::from(change[31] < 32);
             }
-            if **self.class != *FIRST_CLASS {
+            if *class != *FIRST_CLASS {
                 // Rounds otherwise: by more than what is allowed for within a class.
-                let change = digest(&[&step, self.class.as_bytes()]);
+                let change = digest(&[&step, class.as_bytes()]);
                 logprob -= CLASS_MICRO + below(&change, 100_000);
                 token += u32::from(change[31] < 16);
             }
             let rounding = below(&digest(&[&step, &self.node.0]), 16_000) - ROUNDING_MICRO;
-            if tie_at == Some(position) && rounding > ROUNDING_MICRO / 2 {
+            let tied = tie_at == Some(position);
+            if tied && rounding > ROUNDING_MICRO / 2 {
                 (token, logprob) = (token + 1, logprob - 1_500);
             }
             if position + 1 == length {
                 token = END;
             }
-            steps.push((token, logprob + rounding));
-            if token == END {
+            let mut slack = 0;
+            if let Some(given) = given {
+                let Some(&read) = given.get(steps.len()) else { break };
+                if read != token {
+                    let unlikely = below(&digest(&[&step, &read.to_be_bytes()]), 4_000_000);
+                    let is_close = tied && read.abs_diff(token) == 1;
+                    slack = if is_close { 2_000 } else { SLACK_MICRO + unlikely.unsigned_abs() };
+                    logprob -= if is_close { 1_500 } else { unlikely };
+                }
+                token = read;
+            }
+            let (state, effect) = self.state(task, &step, &adapters);
+            steps.push(Step { token, logprob: logprob + rounding, slack, state, effect });
+            if token == END && given.is_none() {
                 break;
             }
             context = digest(&[&step, &token.to_be_bytes()]);
         }
         Ok(steps)
     }
+
+    /// The numbers of a position's fingerprint without adapters, and what they add.
+    fn state(
+        &self,
+        task: &InferTask,
+        step: &[u8; 32],
+        adapters: &[u8; 32],
+    ) -> ([f64; 4], [f64; 4]) {
+        let noise = if self.part.is_exact { 0.0 } else { NOISE };
+        let noises = numbers(&[step, &self.node.0, b"noise"]);
+        let mut state = numbers(&[step, b"state"]);
+        for (state, off) in state.iter_mut().zip(noises) {
+            *state += off * noise;
+        }
+        let added = if task.adapters.is_empty() { 0.0 } else { EFFECT };
+        (state, numbers(&[step, adapters, b"effect"]).map(|number| number * added))
+    }
+
+    fn evidence(&self, task: &InferTask, steps: &[Step]) -> Result<InferEvidence> {
+        let bytes = |of: fn(&Step) -> [f64; 4]| {
+            let numbers: Vec<f64> = steps.iter().flat_map(of).collect();
+            Blob::new(numbers.chunks(128).flat_map(chunk).collect::<Vec<u8>>())
+        };
+        let effect =
+            if task.adapters.is_empty() { Blob::default() } else { bytes(|step| step.effect)? };
+        let slacks = List::new(steps.iter().map(|step| step.slack).collect::<Vec<_>>())?;
+        let check =
+            self.part.checks.is_some().then_some(InferCheck { slacks_micro: slacks, effect });
+        Ok(InferEvidence { fingerprint: bytes(|step| step.state)?, check })
+    }
+}
+
+/// Numbers as a fingerprint has them.
+fn chunk(numbers: &[f64]) -> Vec<u8> {
+    let largest = numbers.iter().fold(0.0f64, |top, number| top.max(number.abs())) as f32;
+    let scale = largest / 32_767.0;
+    let code = |number: &f64| if scale > 0.0 { (*number as f32 / scale).round() as i16 } else { 0 };
+    let codes = numbers.iter().flat_map(|number| code(number).to_le_bytes());
+    scale.to_le_bytes().into_iter().chain(codes).collect()
+}
+
+/// Four numbers from -1 to 1.
+fn numbers(parts: &[&[u8]]) -> [f64; 4] {
+    let digest = digest(parts);
+    let mut all = digest.chunks_exact(8).map(|eight| {
+        let number = eight.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+        (number >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    });
+    core::array::from_fn(|_| all.next().unwrap_or(0.0))
 }
 
 fn digest(parts: &[&[u8]]) -> [u8; 32] {
@@ -153,8 +289,13 @@ mod tests {
 
     fn answer(number: u8, node: u8, lie: Option<Conduct>, tie_permille: u32) -> InferOutput {
         let (node, salt) = (NodeId([node; 32]), [node; 32]);
-        let class = Text::clipped(FIRST_CLASS);
-        let answerer = Answerer { node: &node, lie, salt: &salt, tie_permille, class: &class };
+        let part = Part {
+            class: Text::clipped(FIRST_CLASS),
+            is_exact: true,
+            with_evidence: false,
+            checks: None,
+        };
+        let answerer = Answerer { node: &node, lie, salt: &salt, tie_permille, part: &part };
         answerer.answer(&task(number)).unwrap()
     }
 

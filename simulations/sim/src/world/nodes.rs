@@ -7,16 +7,14 @@ use openledger_rules::{Event, State};
 use openledger_wire::eip712::{PayoutBinding, Typed};
 use openledger_wire::identity::{Binding, Delegation, Registration};
 use openledger_wire::log::{Lease, Role, Whereabouts};
-use openledger_wire::proof::{
-    Commit, FetchOutput, InferOutput, Proof, ProofBody, RefineOutput, proof_id,
-};
+use openledger_wire::proof::{Commit, FetchOutput, Proof, ProofBody, RefineOutput, proof_id};
 use openledger_wire::task::{FetchTask, InferTask, RefineTask, TaskKind, TaskSpec};
 use openledger_wire::{
     Blob, BlobId, Commitment, Envelope, EvmAddress, List, NodeId, NodeKey, OwnerKey, Round,
     SecretNonce, SettlementKey, TaskId, Text, UnixMs, decode, limits,
 };
 
-use super::model::Answerer;
+use super::model::{Answerer, Part};
 use super::{Conduct, GENESIS, Happening, World};
 use crate::random::Random;
 
@@ -135,14 +133,16 @@ impl World {
             | Conduct::OtherSeed
             | Conduct::TieForger
             | Conduct::OddVersion => spec.kind == TaskKind::Infer,
+            // Who is drawn to check does so: what they save is the writing.
+            Conduct::Forger | Conduct::Editor | Conduct::Scaler => {
+                spec.kind == TaskKind::Infer && lease.role == Role::Replica
+            }
             Conduct::OtherClass => spec.kind == TaskKind::Infer && lease.role == Role::Auditor,
         };
-        let heedless = dishonest && node.conduct == Conduct::OtherClass;
-        let class = class(self.machine.state(), &lease, heedless);
         let salt = if dishonest { node.random.bytes() } else { [0; 32] };
         let lie = dishonest.then_some(node.conduct);
-        let answerer =
-            Answerer { node: &lease.node, lie, salt: &salt, tie_permille, class: &class };
+        let part = part(self.machine.state(), &lease, lie, &salt);
+        let answerer = Answerer { node: &lease.node, lie, salt: &salt, tie_permille, part: &part };
         let (body, input) = output(&spec, &answerer)?;
         let nonce = SecretNonce(node.random.bytes());
         let root = body.output_root();
@@ -225,17 +225,31 @@ impl World {
     }
 }
 
-/// The backend class in which a node answers: that of the output that it checks, else its own of
-/// those that the rule set lists. A heedless one takes the next.
-fn class(state: &State, lease: &Lease, heedless: bool) -> Text<32> {
-    let listed = state.setup().rules.infer.as_ref().map(|infer| &infer.backends);
-    let Some(listed) = listed.filter(|listed| !listed.is_empty()) else { return Text::default() };
+/// How a node answers: in the class that it is told if it checks an output, else in its own of those
+/// that the rule set lists. A heedless one takes the next. Half of the lies are told in a class
+/// that is judged within a tolerance, where there is one: it is the loosest.
+fn part(state: &State, lease: &Lease, lie: Option<Conduct>, salt: &[u8; 32]) -> Part {
+    let rules = state.setup().rules.infer.as_ref();
+    let listed: Vec<String> = rules.map(|infer| infer.classes().collect()).unwrap_or_default();
     let told = state.task(&lease.task).filter(|_| lease.role == Role::Auditor);
-    let told = told.and_then(|task| state.class_to_check(task));
-    let told = told.and_then(|class| listed.iter().position(|one| *one == class));
-    let at = told.unwrap_or_else(|| usize::from(lease.node.0[0]));
-    let at = if heedless { at + 1 } else { at };
-    listed.get(at % listed.len()).cloned().unwrap_or_default()
+    let told = told.and_then(|task| state.check_asked(task));
+    let named = |class: &str| listed.iter().position(|one| *one == *class);
+    let at = told.as_ref().and_then(|told| named(&told.class));
+    let mut at = at.unwrap_or_else(|| usize::from(lease.node.0[0]));
+    if lie == Some(Conduct::OtherClass) {
+        at += 1;
+    }
+    let judged = |class: &String| rules.is_some_and(|infer| infer.checked_in(class).is_some());
+    if lie.is_some() && told.is_none() && salt[31].is_multiple_of(2) {
+        at = listed.iter().position(judged).unwrap_or(at);
+    }
+    let class = listed.get(at % listed.len().max(1)).cloned().unwrap_or_default();
+    Part {
+        is_exact: !judged(&class),
+        class: Text::clipped(&class),
+        with_evidence: rules.is_some_and(|infer| infer.wants_evidence()),
+        checks: told.and_then(|told| told.answer).map(|(_, tokens)| tokens.to_vec()),
+    }
 }
 
 /// The output of a task: a function of the task alone, unless salted, and but for rounding.
@@ -246,7 +260,7 @@ fn output(spec: &TaskSpec, answerer: &Answerer<'_>) -> Result<(ProofBody, BlobId
             let task: InferTask = decode(&spec.body, limits::TASK_BODY_MAX)?;
             let output = answerer.answer(&task)?;
             let odd = answerer.lie == Some(Conduct::OddVersion);
-            let version = InferOutput::VERSION + u16::from(odd);
+            let version = output.version() + u16::from(odd);
             let body = ProofBody::of_version(spec.kind, version, &output)?;
             Ok((body, task.prompt))
         }

@@ -1,7 +1,7 @@
 //! Answers to prompts: what cheats lose, what near ties cost, and that old rule sets ask for none.
 
 use openledger_rules::RuleSet;
-use openledger_rules::state::{AccountRecord, NodeRecord};
+use openledger_rules::state::{AccountRecord, NodeRecord, is_asked_again};
 use openledger_sim::scenario::Scenario;
 use openledger_sim::world::{Conduct, World, WorldConfig};
 use openledger_wire::Points;
@@ -174,4 +174,78 @@ fn nobody_is_kept_from_work_by_leases_of_finished_tasks() {
             assert_eq!(node.open_leases as usize, state.open_leases(id).len(), "{conduct:?} {id}");
         }
     }
+}
+
+/// Whoever checks an answer of a class that is not the same bits everywhere runs its tokens in one
+/// that is, and nobody is blamed for rounding.
+#[test]
+fn nodes_whose_bits_differ_are_checked_within_a_tolerance_and_nobody_is_blamed() {
+    let world = world_of(Vec::new(), RuleSet::devnet_v4([0; 32]));
+    let rows = judged(&world);
+    let of =
+        |class: &str, reason| rows.iter().filter(|row| row.0 == class && row.2 == reason).count();
+    let judged =
+        of("wgpu-1", ReasonCode::ReexecutionAgrees) + of("onnx-1", ReasonCode::ReexecutionAgrees);
+    let redone = of("cpu-int12-2", ReasonCode::ReexecutionAgrees);
+    assert!(judged > 0 && redone > 0, "{rows:?}");
+    assert!(of("cpu-int12-1", ReasonCode::AuditDone) > 0, "{rows:?}");
+    assert_eq!(of("wgpu-1", ReasonCode::AuditDone) + of("onnx-1", ReasonCode::AuditDone), 0);
+    assert!(rows.iter().all(|row| row.1 == Verdict::Accepted), "{rows:?}");
+}
+
+#[test]
+fn fingerprints_and_slacks_catch_what_was_not_computed() {
+    for conduct in [
+        Conduct::Forger,
+        Conduct::Editor,
+        Conduct::Scaler,
+        Conduct::AdapterSkipper,
+        Conduct::Prefiller,
+        Conduct::OtherSeed,
+        Conduct::TieForger,
+    ] {
+        let world = world_of(vec![conduct], RuleSet::devnet_v4([0; 32]));
+        let rows = lies(&world);
+        let differs = |row: &&VerdictRow| row.reason == ReasonCode::ReexecutionDiffers;
+        let caught = rows.iter().filter(differs).count();
+        assert!(caught > 0, "{conduct:?}: {rows:?}");
+        assert!(rows.iter().all(|row| row.verdict != Verdict::Accepted), "{conduct:?}");
+        // In the class that is judged most loosely, too.
+        let in_class = |row: &(String, Verdict, ReasonCode)| {
+            row.0 == "wgpu-1" && row.2 == ReasonCode::ReexecutionDiffers
+        };
+        assert!(judged(&world).iter().any(in_class), "{conduct:?}");
+        let honest = judged(&world).into_iter().filter(|row| row.1 == Verdict::Rejected).count();
+        assert_eq!(honest, rows.iter().filter(|row| row.verdict == Verdict::Rejected).count());
+    }
+}
+
+/// A refuted answer leaves its prompt open: somebody else is asked, until there is a right one.
+#[test]
+fn prompts_whose_answers_were_refuted_are_asked_again() {
+    let world = world_of(vec![Conduct::Forger], RuleSet::devnet_v4([0; 32]));
+    let state = world.machine().state();
+    let again: Vec<_> = state
+        .tasks()
+        .filter(|(_, task)| is_asked_again(&task.spec))
+        .map(|(_, task)| task)
+        .collect();
+    assert!(!again.is_empty());
+    assert!(again.iter().any(|task| task.accepted), "{again:?}");
+    for task in again {
+        let refuted = state.tasks().filter(|(_, other)| {
+            other.spec.body == task.spec.body && other.done.is_some() && !other.accepted
+        });
+        assert!(refuted.count() > 0);
+    }
+}
+
+/// An auditor that answers something else than it was asked is no evidence for or against anybody.
+#[test]
+fn a_check_of_a_judged_answer_in_another_class_counts_for_nothing() {
+    let world = world_of(vec![Conduct::OtherClass], RuleSet::devnet_v4([0; 32]));
+    let rows = lies(&world);
+    assert!(!rows.is_empty());
+    assert!(rows.iter().all(|row| row.verdict == Verdict::Inconclusive), "{rows:?}");
+    assert!(judged(&world).iter().all(|row| row.1 != Verdict::Rejected));
 }

@@ -25,7 +25,7 @@ fn a_missing_program_is_named_with_the_command_that_builds_it() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("cargo build -p openledger-bench-inference"), "{said}");
     let said = String::from_utf8(bench(folder.path(), &["nonsense"]).stderr).unwrap();
-    for name in ["known: rules", "accuracy", "inference", "parity", "soak"] {
+    for name in ["known: rules", "accuracy", "gpu", "inference", "memory", "parity", "soak"] {
         assert!(said.contains(name), "{name}: {said}");
     }
 }
